@@ -57,7 +57,10 @@
 pub mod document;
 pub mod drain;
 mod duration;
+pub mod fetch;
 pub mod host;
 pub mod id;
 pub mod path;
 pub mod secret;
+pub mod telemetry;
+pub mod tls;

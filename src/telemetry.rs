@@ -1,0 +1,78 @@
+//! Logs for whoever runs the proxy, and the registry of metrics.
+//!
+//! What agents did is in the audit log, not here: logs may be filtered, sampled and lost.
+
+use std::io::{self, IsTerminal};
+
+use prometheus::{Encoder, Registry, TextEncoder, process_collector::ProcessCollector};
+use serde::Deserialize;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// The `telemetry:` section.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How log lines look.
+    pub format: Format,
+    /// What is logged: a level, or directives as in `info,keybearer::proxy=debug`.
+    pub level: String,
+    /// Whether tenants become label values of metrics.
+    pub tenant_labels: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { format: Format::default(), level: "info".to_owned(), tenant_labels: true }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends log lines to standard error. Called once, by `main`; a second call does nothing.
+///
+/// # Errors
+/// When `level` is no filter.
+pub fn init(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+        format!(
+            "telemetry.level {:?}: {error}; write it as in `info` or `info,keybearer=debug`",
+            config.level
+        )
+    })?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = match config.format {
+        Format::Text => layer.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
+        Format::Json => layer.json().flatten_event(true).boxed(),
+    };
+    let _already = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+    Ok(())
+}
+
+/// A registry with the process's own metrics.
+///
+/// # Errors
+/// When they cannot be registered.
+pub fn registry() -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    registry.register(Box::new(ProcessCollector::for_self()))?;
+    Ok(registry)
+}
+
+/// The registry in Prometheus' text format.
+///
+/// # Errors
+/// When a metric cannot be written.
+pub fn exposition(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,169 @@
+//! Whom we trust, and whom agents are told to trust.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use serde::Deserialize;
+
+use super::Error;
+
+/// The roots that providers are verified against: `system`, `webpki` or `{file: ca.pem}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Roots {
+    /// Those of the operating system, or of `SSL_CERT_FILE` and `SSL_CERT_DIR`; Mozilla's, as built in, on a
+    /// system that has none, such as an empty container image.
+    #[default]
+    System,
+    /// Mozilla's, as built in.
+    Webpki,
+    /// Those of a PEM file and no others.
+    File(PathBuf),
+}
+
+impl Roots {
+    /// Reads the roots.
+    ///
+    /// # Errors
+    /// [`Error::SystemRoots`] if the system has roots that cannot be read, [`Error::Roots`] or [`Error::Read`]
+    /// for the file.
+    pub fn load(&self) -> Result<Arc<RootCertStore>, Error> {
+        let store = match self {
+            Self::System => system()?,
+            Self::Webpki => webpki(),
+            Self::File(path) => file(path)?,
+        };
+        Ok(Arc::new(store))
+    }
+}
+
+/// What an agent needs to trust: the system's roots, for what passes through opaque, and the CA of that PEM text.
+///
+/// On a system without roots it is the CA alone.
+#[must_use]
+pub fn trust_bundle(ca_pem: &str) -> String {
+    let mut bundle = String::new();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        push_pem(&mut bundle, &certificate);
+    }
+    bundle.push_str(ca_pem);
+    bundle
+}
+
+fn system() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = RootCertStore::empty();
+    let (_, ignored) = store.add_parsable_certificates(found.certs);
+    if store.is_empty() {
+        let Some(error) = found.errors.first() else {
+            tracing::info!("this system has no root certificates; using Mozilla's, as built in");
+            return Ok(webpki());
+        };
+        return Err(Error::SystemRoots(error.to_string()));
+    }
+    if ignored > 0 || !found.errors.is_empty() {
+        tracing::warn!(ignored, errors = ?found.errors, "some root certificates of this system cannot be read");
+    }
+    Ok(store)
+}
+
+fn webpki() -> RootCertStore {
+    webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
+}
+
+/// Strict, unlike the system's: the operator wrote this file, and a part of it would be a surprise.
+fn file(path: &Path) -> Result<RootCertStore, Error> {
+    let wrong = |reason| Error::Roots { path: path.to_owned(), reason };
+    let pem = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|_| wrong("has a broken PEM block"))?;
+        store.add(certificate).map_err(|_| wrong("has a certificate that cannot be read"))?;
+    }
+    if store.is_empty() {
+        return Err(wrong("has no certificate"));
+    }
+    Ok(store)
+}
+
+/// RFC 7468, 64 characters a line.
+fn push_pem(bundle: &mut String, certificate: &[u8]) {
+    bundle.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut base64 = STANDARD.encode(certificate);
+    while !base64.is_empty() {
+        let rest = base64.split_off(base64.len().min(64));
+        bundle.push_str(&base64);
+        bundle.push('\n');
+        base64 = rest;
+    }
+    bundle.push_str("-----END CERTIFICATE-----\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::Authority;
+
+    fn read(yaml: &str) -> Result<Roots, serde_saphyr::Error> {
+        serde_saphyr::from_str(yaml)
+    }
+
+    #[test]
+    fn roots_are_written_as_the_contract_says() {
+        assert_eq!(read("system").unwrap(), Roots::System);
+        assert_eq!(read("webpki").unwrap(), Roots::Webpki);
+        assert_eq!(read("{file: ca.pem}").unwrap(), Roots::File("ca.pem".into()));
+        assert!(read("none").is_err());
+    }
+
+    #[test]
+    fn a_file_replaces_all_other_roots() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roots.pem");
+        let both = [(); 2].map(|()| Authority::open(None).unwrap().pem().to_owned()).concat();
+        fs::write(&path, both).unwrap();
+        assert_eq!(Roots::File(path).load().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_in_part_is_refused_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("roots.pem");
+        let good = Authority::open(None).unwrap().pem().to_owned();
+        for (content, reason) in [
+            ("nothing".to_owned(), "has no certificate"),
+            (
+                format!("{good}-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+                "cannot be read",
+            ),
+            (format!("{good}-----BEGIN CERTIFICATE-----\nMIIB"), "broken PEM"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = Roots::File(path.clone()).load().unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_built_in_roots_are_there() {
+        assert!(Roots::Webpki.load().unwrap().len() > 50);
+    }
+
+    #[test]
+    fn the_bundle_holds_the_systems_roots_and_ends_with_our_ca() {
+        let authority = Authority::open(None).unwrap();
+        let bundle = trust_bundle(authority.pem());
+        assert!(bundle.ends_with(authority.pem()));
+        let read: Vec<_> =
+            CertificateDer::pem_slice_iter(bundle.as_bytes()).collect::<Result<_, _>>().unwrap();
+        assert_eq!(read.split_last().unwrap().1, rustls_native_certs::load_native_certs().certs);
+    }
+}
