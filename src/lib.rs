@@ -60,6 +60,7 @@ mod duration;
 pub mod fetch;
 pub mod host;
 pub mod id;
+pub mod identity;
 pub mod path;
 pub mod secret;
 pub mod telemetry;
