@@ -62,6 +62,7 @@ pub mod host;
 pub mod id;
 pub mod identity;
 pub mod path;
+pub mod policy;
 pub mod secret;
 pub mod telemetry;
 pub mod tls;
