@@ -66,3 +66,4 @@ pub mod policy;
 pub mod secret;
 pub mod telemetry;
 pub mod tls;
+pub mod vault;

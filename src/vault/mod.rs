@@ -1,0 +1,227 @@
+//! Accounts at rest, sealed.
+//!
+//! One key-encryption key (from a file or the environment) seals one data key per tenant; the data key seals
+//! that tenant's accounts. What a sealed text is, and whose, is associated data, so that nothing opens in
+//! another one's place (law 3). The whole record is sealed: nobody can set an account's status, scopes or host
+//! by hand either. Older state put back as a whole (the directory restored from a backup) is not noticed.
+
+mod account;
+mod change;
+mod enter;
+mod error;
+mod key;
+mod lock;
+mod metrics;
+mod seal;
+mod secret_input;
+mod store;
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+
+use serde::Deserialize;
+use tokio::sync::broadcast;
+
+pub use self::{
+    account::{Account, Material, NewAccount, Status},
+    enter::Initialised,
+    error::Error,
+    key::{Error as KeyError, KeySource},
+    lock::{Claim, Error as LockError, Owner, owner},
+    metrics::Metrics,
+    seal::Fingerprint,
+    secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input},
+    store::Error as StoreError,
+};
+use self::{
+    seal::{Bound, Key},
+    store::{Row, Store},
+};
+use crate::{
+    drain::Drain,
+    id::{AccountKey, ConnectorName, TenantId},
+};
+
+/// The `vault:` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the accounts lie.
+    pub backend: Backend,
+    /// Where the key-encryption key is; `vault.key` in the data directory if left out.
+    pub key: Option<KeySource>,
+}
+
+/// Where the accounts lie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Embedded, in the data directory.
+    #[default]
+    Sled,
+    /// A shared database. Not supported yet.
+    Postgres,
+    /// A vault that another keybearer serves. Not supported yet.
+    Broker,
+    /// In this process's memory, for [`Vault::in_memory`]. No configuration can name it.
+    #[serde(skip)]
+    Memory,
+}
+
+impl Backend {
+    /// As the configuration names it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sled => "sled",
+            Self::Postgres => "postgres",
+            Self::Broker => "broker",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// The vault. Cloning is cheap.
+///
+/// A change that has begun is finished and told to [`Vault::changes`] even if the caller goes away.
+#[derive(Clone)]
+pub struct Vault(Arc<Inner>);
+
+struct Inner {
+    store: Box<dyn Store>,
+    kek: Key,
+    backend: Backend,
+    dir: Option<PathBuf>,
+    drain: Drain,
+    changes: broadcast::Sender<AccountKey>,
+}
+
+/// What `vault status` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// Where the accounts lie.
+    pub backend: Backend,
+    /// The store's directory, where it has one.
+    pub dir: Option<PathBuf>,
+    /// The key's fingerprint.
+    pub key: Fingerprint,
+    /// How many tenants have accounts.
+    pub tenants: usize,
+    /// How many accounts a connector has in which status, by [`Status::as_str`]. Only what occurs.
+    pub accounts: BTreeMap<(ConnectorName, &'static str), usize>,
+    /// The accounts that do not open.
+    pub unreadable: Vec<AccountKey>,
+}
+
+impl Vault {
+    /// One account.
+    ///
+    /// # Errors
+    /// Where the store fails, or the account does not open.
+    pub async fn account(&self, key: &AccountKey) -> Result<Option<Account>, Error> {
+        match self.0.store.row(key).await? {
+            Some(row) => {
+                let data_key = self.data_key(&key.tenant).await?;
+                open_account(&data_key, key, &row).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// A tenant's accounts, or all, in the order of their keys.
+    ///
+    /// # Errors
+    /// Where the store fails, or one of them does not open: [`Vault::status`] names all that do not.
+    pub async fn list(&self, tenant: Option<&TenantId>) -> Result<Vec<Account>, Error> {
+        self.opened(tenant).await?.into_iter().map(|(_, opened)| opened).collect()
+    }
+
+    /// What there is, and what does not open.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn status(&self) -> Result<Overview, Error> {
+        let mut overview = Overview {
+            backend: self.0.backend,
+            dir: self.0.dir.clone(),
+            key: self.0.kek.fingerprint(),
+            tenants: 0,
+            accounts: BTreeMap::new(),
+            unreadable: Vec::new(),
+        };
+        let mut last = None;
+        for (key, opened) in self.opened(None).await? {
+            match opened {
+                Ok(account) => {
+                    let kind = (key.connector.clone(), account.status.as_str());
+                    *overview.accounts.entry(kind).or_default() += 1;
+                }
+                Err(_) => overview.unreadable.push(key.clone()),
+            }
+            if last.as_ref() != Some(&key.tenant) {
+                overview.tenants += 1;
+                last = Some(key.tenant);
+            }
+        }
+        Ok(overview)
+    }
+
+    /// Says which account was changed, after each change. A receiver that lagged behind must forget all it knows.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<AccountKey> {
+        self.0.changes.subscribe()
+    }
+
+    async fn opened(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<(AccountKey, Result<Account, Error>)>, Error> {
+        let rows = self.0.store.rows(tenant).await?;
+        let mut opened = Vec::with_capacity(rows.len());
+        let mut data_key: Option<(TenantId, Result<Key, String>)> = None;
+        for (key, row) in rows {
+            let of_tenant = match data_key.take() {
+                Some((tenant, data_key)) if tenant == key.tenant => data_key,
+                _ => self.data_key(&key.tenant).await?,
+            };
+            let account = open_account(&of_tenant, &key, &row);
+            data_key = Some((key.tenant.clone(), of_tenant));
+            opened.push((key, account));
+        }
+        Ok(opened)
+    }
+
+    /// A tenant's data key, or why it does not open.
+    async fn data_key(&self, tenant: &TenantId) -> Result<Result<Key, String>, StoreError> {
+        let Some(sealed) = self.0.store.data_key(tenant).await? else {
+            return Ok(Err("its tenant has no data key".to_owned()));
+        };
+        let opened = self.0.kek.open(&Bound::data_key(tenant), &sealed);
+        let why = |error: seal::Error| format!("its tenant's data key does not open: {error}");
+        Ok(opened.map_err(why).and_then(|bytes| {
+            Key::from_bytes(&bytes).ok_or_else(|| "its tenant's data key has the wrong length".to_owned())
+        }))
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault")
+            .field("backend", &self.0.backend)
+            .field("dir", &self.0.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+fn open_account(data_key: &Result<Key, String>, key: &AccountKey, row: &Row) -> Result<Account, Error> {
+    let unopened = |why: String| Error::Unopened { what: format!("the account {key}"), why, removable: true };
+    let data_key = data_key.as_ref().map_err(|why| unopened(why.clone()))?;
+    let record = data_key
+        .open(&Bound::account(key, row.generation), &row.sealed)
+        .map_err(|error| unopened(error.to_string()))?;
+    // The reader's error is dropped: it may quote what it read.
+    Account::from_record(key.clone(), row.generation, &record)
+        .map_err(|_| unopened("a newer keybearer wrote it".to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The embedded store: sled 0.34 in one directory, with what it does not do by itself.
+//!
+//! - A kill or a full disk while it opens leaves `snap.*.generating`, which every later open takes for a torn
+//!   snapshot (spacejam/sled issues 1166, 1527, 1533). Such a file is removed first, under our own lock.
+//! - Damage at the end of its log goes unnoticed: see [`Watermark`].
+//! - Large pages go to files that it never syncs: see [`super::rows`].
+//! - After a failed write it refuses everything until it is opened again, so that is what happens.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use sled::{Batch, Db};
+
+use super::{
+    Error, Row, Store,
+    rows::{
+        ACCOUNT, CHANGES, DATA_KEY, Fault, HEADER, create, head, number, read_entry, read_row, tree_key,
+        write_row,
+    },
+    watermark::Watermark,
+};
+use crate::{
+    drain::Drain,
+    id::{AccountKey, TenantId},
+    vault::{lock::Lock, seal},
+};
+
+/// Sealed accounts are about a kilobyte each, and the credential cache stands before them.
+const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// sled's own lock is given up by its threads, a moment after it was closed.
+const REOPEN_ATTEMPTS: u32 = 100;
+const REOPEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// Accounts in a directory that this process alone has open.
+#[derive(Debug, Clone)]
+pub(in crate::vault) struct SledStore {
+    shared: Arc<Shared>,
+    drain: Drain,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dir: PathBuf,
+    /// `None` after a failed write, until the next use opens it again.
+    opened: Mutex<Option<Arc<Opened>>>,
+    /// Given up last.
+    _lock: Lock,
+}
+
+#[derive(Debug)]
+struct Opened {
+    db: Db,
+    /// How many changes there were. Held while something is read, or a change is checked and applied, which makes
+    /// each of them one step: no other process is here.
+    changes: Mutex<u64>,
+    watermark: Watermark,
+}
+
+impl SledStore {
+    /// Whether a store was ever made in the directory.
+    pub(in crate::vault) fn exists(dir: &Path) -> bool {
+        dir.join("db").exists() || Watermark::exists(dir)
+    }
+
+    /// Makes an empty store beside its place and moves it there: sled does not open what it was killed while
+    /// making. Blocks.
+    pub(in crate::vault) fn make(dir: &Path, _lock: &Lock) -> Result<(), Error> {
+        let draft = dir.with_extension("new");
+        let io = |source| from_io(dir, source);
+        match fs::remove_dir_all(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => fs::DirBuilder::new().mode(0o700).create(&draft).map_err(io)?,
+        }
+        let made = Opened::open(&draft)?;
+        made.db.flush().map_err(|error| from_fault(dir, error.into()))?;
+        drop(made);
+        let sync = |dir: &Path| File::open(dir)?.sync_all();
+        sync(&draft).and_then(|()| fs::rename(&draft, dir)).map_err(io)?;
+        dir.parent().map_or(Ok(()), sync).map_err(io)
+    }
+
+    /// Opens the store in `dir`. Blocks.
+    pub(in crate::vault) fn open(dir: &Path, lock: Lock, drain: Drain) -> Result<Self, Error> {
+        let opened = Opened::open(dir)?;
+        let shared = Shared { dir: dir.to_owned(), opened: Mutex::new(Some(Arc::new(opened))), _lock: lock };
+        Ok(Self { shared: Arc::new(shared), drain })
+    }
+
+    /// Runs blocking work off the async workers. A panic inside of sled ends there.
+    async fn blocking<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        match self.drain.spawn_blocking(move || work(&shared)).await {
+            Ok(done) => done,
+            Err(stopped) => {
+                *self.shared.slot() = None;
+                Err(Error::from_join(&self.shared.dir, &stopped))
+            }
+        }
+    }
+
+    async fn read<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Db) -> Result<T, Fault> + Send + 'static,
+    {
+        self.blocking(move |shared| {
+            let opened = shared.opened()?;
+            opened.read(read).map_err(|fault| shared.failed(&opened, fault))
+        })
+        .await
+    }
+
+    /// Applies what `batch` makes of the present state, if anything; returns when it is on disk.
+    async fn change<F>(&self, batch: F) -> Result<bool, Error>
+    where
+        F: FnOnce(&Db) -> Result<Option<Batch>, Fault> + Send + 'static,
+    {
+        let applied = self
+            .blocking(move |shared| {
+                let opened = shared.opened()?;
+                let applied = opened.apply(batch).map_err(|fault| shared.failed(&opened, fault))?;
+                Ok(applied.map(|number| (opened, number)))
+            })
+            .await?;
+        let Some((opened, number)) = applied else { return Ok(false) };
+        let flushed = opened.db.flush_async().await;
+        self.blocking(move |shared| {
+            flushed.map_err(|error| shared.failed(&opened, error.into()))?;
+            opened.watermark.advance(number).map_err(|source| from_io(&shared.dir, source))?;
+            Ok(true)
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Opened>>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The open store; after a failure, opens it again.
+    fn opened(&self) -> Result<Arc<Opened>, Error> {
+        let mut slot = self.slot();
+        if let Some(opened) = &*slot {
+            return Ok(Arc::clone(opened));
+        }
+        let opened = Arc::new(Opened::open(&self.dir)?);
+        *slot = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Closes the store that failed, because sled keeps refusing after one failed write, and because what it
+    /// holds in memory may be more than is on disk.
+    fn failed(&self, opened: &Arc<Opened>, fault: Fault) -> Error {
+        let mut slot = self.slot();
+        let is_current = slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, opened));
+        if is_current && matches!(fault, Fault::Sled(_)) {
+            *slot = None;
+        }
+        from_fault(&self.dir, fault)
+    }
+}
+
+impl Opened {
+    fn open(dir: &Path) -> Result<Self, Error> {
+        let io = |source| from_io(dir, source);
+        let watermark = Watermark::open(dir).map_err(io)?;
+        let acknowledged = watermark.get();
+        let lost = |found| Error::Lost { dir: dir.to_owned(), found, acknowledged };
+        if acknowledged > 0 && !dir.join("db").exists() {
+            return Err(lost(0)); // before sled makes an empty one
+        }
+        remove_half_snapshots(dir).map_err(io)?;
+        let db = open_sled(dir).map_err(|error| from_fault(dir, error.into()))?;
+        let found = number(db.get(CHANGES).map_err(|error| from_fault(dir, error.into()))?)
+            .map_err(|fault| from_fault(dir, fault))?;
+        if found < acknowledged {
+            return Err(lost(found));
+        }
+        Ok(Self { db, changes: Mutex::new(found), watermark })
+    }
+
+    fn changes(&self) -> MutexGuard<'_, u64> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Db) -> Result<T, Fault>) -> Result<T, Fault> {
+        let _changes = self.changes();
+        read(&self.db)
+    }
+
+    /// Returns the change's number.
+    fn apply<F>(&self, batch: F) -> Result<Option<u64>, Fault>
+    where
+        F: FnOnce(&Db) -> Result<Option<Batch>, Fault>,
+    {
+        let mut changes = self.changes();
+        let Some(mut batch) = batch(&self.db)? else { return Ok(None) };
+        let number = *changes + 1;
+        batch.insert(CHANGES, &number.to_be_bytes());
+        self.db.apply_batch(batch)?;
+        *changes = number;
+        Ok(Some(number))
+    }
+}
+
+/// Removes what a kill during start left: see the module's documentation. The snapshot before it, or the log
+/// alone, has all that it would have had.
+fn remove_half_snapshots(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"snap.") && name.as_encoded_bytes().ends_with(b".generating")
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn open_sled(dir: &Path) -> sled::Result<Db> {
+    // Every change is flushed before it is acknowledged, so nothing is left for a timer to flush.
+    let config = sled::Config::new().path(dir).cache_capacity(PAGE_CACHE_BYTES).flush_every_ms(None);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_locked(&error) && attempts < REOPEN_ATTEMPTS => {
+                thread::sleep(REOPEN_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Our own lock says that no other process has it.
+fn is_locked(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Other && error.to_string().starts_with("could not acquire lock")
+}
+
+fn from_fault(dir: &Path, fault: Fault) -> Error {
+    let what = match fault {
+        Fault::Sled(sled::Error::Io(source)) => return from_io(dir, source),
+        Fault::Sled(sled::Error::Corruption { .. }) => {
+            "its files do not have the checksums they should".to_owned()
+        }
+        Fault::Sled(other) => other.to_string(),
+        Fault::Malformed(what) => what.to_owned(),
+    };
+    Error::Torn { dir: dir.to_owned(), what }
+}
+
+fn from_io(dir: &Path, source: io::Error) -> Error {
+    let dir = dir.to_owned();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            Error::Full { dir, source }
+        }
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            Error::Torn { dir, what: source.to_string() }
+        }
+        _ => Error::Io { dir, source },
+    }
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn header(&self) -> Result<Option<Vec<u8>>, Error> {
+        self.read(|db| Ok(db.get(HEADER)?.map(|header| header.to_vec()))).await
+    }
+
+    async fn create_header(&self, header: Vec<u8>) -> Result<bool, Error> {
+        self.change(move |db| create(db, HEADER, header)).await
+    }
+
+    async fn data_key(&self, tenant: &TenantId) -> Result<Option<Vec<u8>>, Error> {
+        let key = tree_key(DATA_KEY, &seal::encode_tenant(tenant));
+        self.read(move |db| Ok(db.get(key)?.map(|sealed| sealed.to_vec()))).await
+    }
+
+    async fn create_data_key(&self, tenant: &TenantId, sealed: Vec<u8>) -> Result<bool, Error> {
+        let key = tree_key(DATA_KEY, &seal::encode_tenant(tenant));
+        self.change(move |db| create(db, &key, sealed)).await
+    }
+
+    async fn row(&self, key: &AccountKey) -> Result<Option<Row>, Error> {
+        let key = seal::encode(key);
+        self.read(move |db| {
+            let head = db.get(tree_key(ACCOUNT, &key))?;
+            head.map(|head| read_row(db, &key, &head)).transpose()
+        })
+        .await
+    }
+
+    async fn put(&self, key: &AccountKey, expected: Option<u64>, row: Row) -> Result<bool, Error> {
+        let key = seal::encode(key);
+        self.change(move |db| {
+            let before = head(db, &key)?;
+            if before.as_ref().map(|head| head.generation) != expected {
+                return Ok(None);
+            }
+            let mut batch = Batch::default();
+            if let Some(before) = before {
+                before.remove(&mut batch, &key);
+            }
+            write_row(&mut batch, &key, &row);
+            Ok(Some(batch))
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &AccountKey, expected: u64) -> Result<bool, Error> {
+        let key = seal::encode(key);
+        self.change(move |db| match head(db, &key)? {
+            Some(head) if head.generation == expected => {
+                let mut batch = Batch::default();
+                head.remove(&mut batch, &key);
+                Ok(Some(batch))
+            }
+            _ => Ok(None),
+        })
+        .await
+    }
+
+    async fn rows(&self, tenant: Option<&TenantId>) -> Result<Vec<(AccountKey, Row)>, Error> {
+        let prefix = tree_key(ACCOUNT, &tenant.map(seal::encode_tenant).unwrap_or_default());
+        let entries =
+            self.read(move |db| db.scan_prefix(prefix).map(|entry| read_entry(db, &entry?)).collect());
+        let mut rows: Vec<(AccountKey, Row)> = entries.await?;
+        rows.sort_by(|(one, _), (other, _)| one.cmp(other)); // the bytes sort by length first
+        Ok(rows)
+    }
+}

@@ -1,0 +1,325 @@
+//! What holds over every store.
+
+use tokio::sync::broadcast::error::TryRecvError;
+
+use super::*;
+
+macro_rules! over_every_store {
+    ($($fact:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $fact() {
+                super::$fact(&super::Vault::in_memory(&super::Drain::default()).await.unwrap()).await;
+            })*
+        }
+        mod sled {
+            $(#[tokio::test] async fn $fact() {
+                let (_dir, vault) = super::on_disk().await;
+                super::$fact(&vault).await;
+            })*
+        }
+    };
+}
+
+over_every_store!(
+    an_account_comes_back_as_it_was_added,
+    secrets_of_the_largest_size_fit,
+    an_account_is_added_once,
+    each_change_is_a_generation,
+    frozen_thawed_revoked_and_rotated,
+    changes_that_change_nothing_write_nothing,
+    what_is_not_there_cannot_be_changed,
+    a_bad_secret_is_not_stored,
+    a_tenant_sees_its_own_accounts_only,
+    every_change_is_told_also_when_the_caller_left,
+    changes_at_once_all_happen,
+    a_store_writes_only_over_the_expected_generation,
+    nothing_is_stored_in_the_clear,
+    a_row_moved_to_another_key_does_not_open,
+    an_older_row_does_not_open_as_a_newer_generation,
+    a_changed_row_does_not_open,
+    a_row_under_another_tenants_data_key_does_not_open,
+    an_unopened_account_hides_no_other_one,
+);
+
+async fn an_account_comes_back_as_it_was_added(vault: &Vault) {
+    let new = NewAccount {
+        scopes: Some(["issues:read".parse().unwrap()].into()),
+        metadata: [("instance".to_owned(), "na47".to_owned())].into(),
+        authorization: Some("consent".to_owned()),
+        ..new_account("acme/github/writer", "token-acme")
+    };
+    let added = vault.add(new.clone()).await.unwrap();
+    let account = vault.account(&new.key).await.unwrap().unwrap();
+    assert_eq!(account, added);
+    assert_eq!((account.generation, &account.status), (1, &Status::Active));
+    assert_eq!((account.key, account.material), (new.key, new.material));
+    assert_eq!(
+        (account.scopes, account.metadata, account.authorization),
+        (new.scopes, new.metadata, new.authorization)
+    );
+    assert_eq!(vault.account(&key("acme/github/tenant")).await.unwrap(), None);
+}
+
+async fn secrets_of_the_largest_size_fit(vault: &Vault) {
+    let largest = |n: u8| (format!("field_{n}"), Secret::new(vec![b'a' + n % 26; MAX_SECRET]));
+    let material = Material::Static { fields: (0..2).map(largest).collect() };
+    let added = vault.add(NewAccount { material, ..new_account("acme/github/writer", "") }).await.unwrap();
+    assert_eq!(vault.account(&key("acme/github/writer")).await.unwrap().unwrap(), added);
+}
+
+async fn an_account_is_added_once(vault: &Vault) {
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    let again = vault.add(new_account("acme/github/writer", "token-two")).await;
+    assert!(matches!(again, Err(Error::Exists(_))));
+    assert!(holds(&vault.account(&key("acme/github/writer")).await.unwrap().unwrap(), "token-one"));
+}
+
+async fn each_change_is_a_generation(vault: &Vault) {
+    let name = key("acme/github/writer");
+    let added = vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    let rotated = vault.rotate(&name, fields("token-two")).await.unwrap();
+    let frozen = vault.freeze(&name, "alice").await.unwrap();
+    assert_eq!([added.generation, rotated.generation, frozen.generation], [1, 2, 3]);
+    assert_eq!(frozen.created, added.created);
+    assert!(frozen.updated >= rotated.updated && rotated.updated >= added.updated);
+    assert!(holds(&frozen, "token-two"));
+    assert_eq!(vault.account(&name).await.unwrap().unwrap(), frozen);
+
+    vault.remove(&name).await.unwrap();
+    assert_eq!(vault.account(&name).await.unwrap(), None);
+    assert!(vault.add(new_account("acme/github/writer", "token-new")).await.is_ok());
+}
+
+async fn frozen_thawed_revoked_and_rotated(vault: &Vault) {
+    let name = key("acme/github/writer");
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    vault.freeze(&name, "alice").await.unwrap();
+    let rotated = vault.rotate(&name, fields("token-two")).await.unwrap();
+    assert_eq!(rotated.status, Status::Frozen { by: "alice".to_owned() }, "a new secret does not thaw it");
+    assert_eq!(vault.unfreeze(&name).await.unwrap().status, Status::Active);
+
+    let revoked = vault.revoke(&name).await.unwrap();
+    assert_eq!(revoked.status, Status::Revoked);
+    assert!(revoked.material.fields().is_empty(), "its secret is gone");
+    assert!(matches!(vault.freeze(&name, "alice").await, Err(Error::Revoked(_))));
+    assert!(matches!(vault.unfreeze(&name).await, Err(Error::Revoked(_))));
+    let back = vault.rotate(&name, fields("token-three")).await.unwrap();
+    assert!(back.status == Status::Active && holds(&back, "token-three"));
+}
+
+async fn changes_that_change_nothing_write_nothing(vault: &Vault) {
+    let name = key("acme/github/writer");
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    assert_eq!(vault.unfreeze(&name).await.unwrap().generation, 1);
+    vault.freeze(&name, "alice").await.unwrap();
+    let again = vault.freeze(&name, "bob").await.unwrap();
+    assert_eq!((again.generation, again.status), (2, Status::Frozen { by: "alice".to_owned() }));
+    vault.revoke(&name).await.unwrap();
+    assert_eq!(vault.revoke(&name).await.unwrap().generation, 3);
+}
+
+async fn what_is_not_there_cannot_be_changed(vault: &Vault) {
+    let name = key("acme/github/writer");
+    assert!(matches!(vault.rotate(&name, fields("token-one")).await, Err(Error::Missing(_))));
+    assert!(matches!(vault.freeze(&name, "alice").await, Err(Error::Missing(_))));
+    assert!(matches!(vault.revoke(&name).await, Err(Error::Missing(_))));
+    assert!(matches!(vault.remove(&name).await, Err(Error::Missing(_))));
+}
+
+async fn a_bad_secret_is_not_stored(vault: &Vault) {
+    let name = key("acme/github/writer");
+    let refused = vault.add(new_account("acme/github/writer", "two\r\nlines")).await;
+    assert!(matches!(refused, Err(Error::Secret(_))));
+    assert_eq!(vault.account(&name).await.unwrap(), None);
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    assert!(matches!(vault.rotate(&name, fields("short")).await, Err(Error::Secret(_))));
+    assert!(holds(&vault.account(&name).await.unwrap().unwrap(), "token-one"));
+    let metadata = [("instance".to_owned(), "a\nb".to_owned())].into();
+    let refused = vault.add(NewAccount { metadata, ..new_account("acme/slack/tenant", "token-one") }).await;
+    assert!(matches!(refused, Err(Error::Secret(_))));
+}
+
+async fn a_tenant_sees_its_own_accounts_only(vault: &Vault) {
+    for name in ["acme/slack/tenant", "ac/github/tenant", "acme/github/writer", "globex/github/writer"] {
+        vault.add(new_account(name, "token-0000")).await.unwrap();
+    }
+    let names =
+        |accounts: Vec<Account>| accounts.iter().map(|account| account.key.to_string()).collect::<Vec<_>>();
+    let acme = vault.list(Some(&"acme".parse().unwrap())).await.unwrap();
+    assert_eq!(names(acme), ["acme/github/role:writer", "acme/slack/tenant"]);
+    let all = vault.list(None).await.unwrap();
+    let expected =
+        ["ac/github/tenant", "acme/github/role:writer", "acme/slack/tenant", "globex/github/role:writer"];
+    assert_eq!(names(all), expected);
+    assert_eq!(vault.list(Some(&"nobody".parse().unwrap())).await.unwrap(), []);
+
+    vault.freeze(&key("acme/slack/tenant"), "alice").await.unwrap();
+    let overview = vault.status().await.unwrap();
+    assert_eq!(overview.tenants, 3);
+    assert_eq!(
+        overview.accounts,
+        [(connector("github", "active"), 3), (connector("slack", "frozen"), 1)].into()
+    );
+}
+
+async fn every_change_is_told_also_when_the_caller_left(vault: &Vault) {
+    let name = key("acme/github/writer");
+    let mut told = vault.changes();
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    vault.account(&name).await.unwrap();
+    assert!(matches!(vault.add(new_account("acme/github/writer", "token-two")).await, Err(Error::Exists(_))));
+    assert_eq!(told.recv().await.unwrap(), name);
+    assert_eq!(told.try_recv(), Err(TryRecvError::Empty), "neither reads nor refusals are changes");
+
+    let mut left = Box::pin(vault.freeze(&name, "alice"));
+    assert!(futures_util::poll!(&mut left).is_pending());
+    drop(left);
+    assert_eq!(told.recv().await.unwrap(), name);
+    assert_eq!(vault.account(&name).await.unwrap().unwrap().status.as_str(), "frozen");
+    vault.remove(&name).await.unwrap();
+    assert_eq!(told.recv().await.unwrap(), name);
+}
+
+async fn changes_at_once_all_happen(vault: &Vault) {
+    let name = key("acme/github/writer");
+    let adds = (0..4).map(|n| vault.add(new_account("acme/github/writer", &format!("token-{n:03}"))));
+    let added = futures_util::future::join_all(adds).await;
+    assert_eq!(added.iter().filter(|added| added.is_ok()).count(), 1);
+    let rotations = (0..8).map(|n| {
+        let (vault, name) = (vault.clone(), name.clone());
+        async move { vault.rotate(&name, fields(&format!("token-{n:03}"))).await.unwrap().generation }
+    });
+    let mut generations = futures_util::future::join_all(rotations).await;
+    generations.sort_unstable();
+    assert_eq!(generations, (2..=9).collect::<Vec<_>>());
+}
+
+async fn a_store_writes_only_over_the_expected_generation(vault: &Vault) {
+    let store = &vault.0.store;
+    let (name, tenant) = (key("acme/github/writer"), "acme".parse().unwrap());
+    let row = |generation| Row { generation, sealed: vec![1, 2, 3] };
+    assert!(!store.put(&name, Some(1), row(2)).await.unwrap());
+    assert!(store.put(&name, None, row(1)).await.unwrap());
+    assert!(!store.put(&name, None, row(1)).await.unwrap());
+    assert!(!store.put(&name, Some(2), row(3)).await.unwrap());
+    assert!(store.put(&name, Some(1), row(2)).await.unwrap());
+    assert_eq!(store.row(&name).await.unwrap(), Some(row(2)));
+    assert!(!store.delete(&name, 1).await.unwrap());
+    assert!(store.delete(&name, 2).await.unwrap());
+    assert!(!store.delete(&name, 2).await.unwrap());
+    assert_eq!(store.row(&name).await.unwrap(), None);
+
+    assert_eq!(store.data_key(&tenant).await.unwrap(), None);
+    assert!(store.create_data_key(&tenant, vec![1]).await.unwrap());
+    assert!(!store.create_data_key(&tenant, vec![2]).await.unwrap());
+    assert_eq!(store.data_key(&tenant).await.unwrap(), Some(vec![1]));
+    let header = store.header().await.unwrap();
+    assert!(header.is_some() && !store.create_header(vec![1]).await.unwrap());
+    assert_eq!(store.header().await.unwrap(), header);
+}
+
+async fn nothing_is_stored_in_the_clear(vault: &Vault) {
+    let metadata = [("instance".to_owned(), "metadata-canary".to_owned())].into();
+    vault.add(NewAccount { metadata, ..new_account("acme/github/writer", "secret-canary") }).await.unwrap();
+    vault.freeze(&key("acme/github/writer"), "freezer-canary").await.unwrap();
+    let rows = format!("{:?}", vault.0.store.rows(None).await.unwrap());
+    let sealed = vault.0.store.row(&key("acme/github/writer")).await.unwrap().unwrap().sealed;
+    for canary in ["secret-canary", "metadata-canary", "freezer-canary", "frozen"] {
+        assert!(!sealed.windows(canary.len()).any(|bytes| bytes == canary.as_bytes()), "{canary}");
+        assert!(!rows.contains(canary), "{canary}");
+    }
+}
+
+fn connector(name: &str, status: &'static str) -> (ConnectorName, &'static str) {
+    (name.parse().unwrap(), status)
+}
+
+async fn row(vault: &Vault, name: &str) -> Row {
+    vault.0.store.row(&key(name)).await.unwrap().unwrap()
+}
+
+/// Puts a row in the place of the one that is there, as somebody would by hand.
+async fn place(vault: &Vault, name: &str, row: Row) {
+    let present = vault.0.store.row(&key(name)).await.unwrap().map(|row| row.generation);
+    assert!(vault.0.store.put(&key(name), present, row).await.unwrap());
+}
+
+async fn assert_does_not_open(vault: &Vault, name: &str) {
+    let refused = vault.account(&key(name)).await;
+    assert!(matches!(refused, Err(Error::Unopened { .. })), "{name}: {refused:?}");
+    // Nor is it written over as if it had been read.
+    assert!(matches!(vault.unfreeze(&key(name)).await, Err(Error::Unopened { .. })));
+    assert!(matches!(vault.rotate(&key(name), fields("token-new")).await, Err(Error::Unopened { .. })));
+}
+
+async fn a_row_moved_to_another_key_does_not_open(vault: &Vault) {
+    vault.add(new_account("acme/github/writer", "token-writer")).await.unwrap();
+    vault.add(new_account("globex/github/writer", "token-globex")).await.unwrap();
+    let moved = row(vault, "acme/github/writer").await;
+    for name in [
+        "acme/github/researcher",
+        "acme/github/tenant",
+        "acme/github/developer",
+        "acme/gitlab/writer",
+        "globex/github/writer",
+        "initech/github/writer",
+    ] {
+        place(vault, name, moved.clone()).await;
+        assert_does_not_open(vault, name).await;
+    }
+    assert!(vault.account(&key("acme/github/writer")).await.is_ok());
+}
+
+async fn an_older_row_does_not_open_as_a_newer_generation(vault: &Vault) {
+    vault.add(new_account("acme/github/writer", "token-old")).await.unwrap();
+    let older = row(vault, "acme/github/writer").await;
+    vault.freeze(&key("acme/github/writer"), "alice").await.unwrap();
+    for generation in [2, 3] {
+        place(vault, "acme/github/writer", Row { generation, ..older.clone() }).await;
+        assert_does_not_open(vault, "acme/github/writer").await;
+    }
+}
+
+async fn a_changed_row_does_not_open(vault: &Vault) {
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    let whole = row(vault, "acme/github/writer").await;
+    for at in [0, 1, 24, 25, 60, whole.sealed.len() - 1] {
+        let mut changed = whole.clone();
+        changed.sealed[at] ^= 1;
+        place(vault, "acme/github/writer", changed).await;
+        assert_does_not_open(vault, "acme/github/writer").await;
+    }
+    let cut = Row { sealed: whole.sealed[..20].to_vec(), ..whole.clone() };
+    place(vault, "acme/github/writer", cut).await;
+    assert_does_not_open(vault, "acme/github/writer").await;
+    place(vault, "acme/github/writer", whole).await;
+    assert!(vault.account(&key("acme/github/writer")).await.is_ok(), "it was only the bytes");
+}
+
+/// The attacker has two tenants' rows, and gives one of them the other's data key.
+async fn a_row_under_another_tenants_data_key_does_not_open(vault: &Vault) {
+    vault.add(new_account("acme/github/writer", "token-acme")).await.unwrap();
+    let data_key = vault.0.store.data_key(&"acme".parse().unwrap()).await.unwrap().unwrap();
+    assert!(vault.0.store.create_data_key(&"globex".parse().unwrap(), data_key).await.unwrap());
+    place(vault, "globex/github/writer", row(vault, "acme/github/writer").await).await;
+    assert_does_not_open(vault, "globex/github/writer").await;
+    let refused = vault.add(new_account("globex/slack/tenant", "token-globex")).await;
+    assert!(matches!(refused, Err(Error::Unopened { .. })), "nothing is sealed under it either");
+    assert!(vault.account(&key("acme/github/writer")).await.is_ok());
+}
+
+async fn an_unopened_account_hides_no_other_one(vault: &Vault) {
+    vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
+    place(vault, "acme/github/tenant", row(vault, "acme/github/writer").await).await;
+    place(vault, "globex/github/tenant", row(vault, "acme/github/writer").await).await;
+    let overview = vault.status().await.unwrap();
+    assert_eq!(overview.unreadable, [key("acme/github/tenant"), key("globex/github/tenant")]);
+    assert_eq!(overview.accounts, [(connector("github", "active"), 1)].into());
+    let listed = vault.list(None).await.unwrap_err().to_string();
+    assert!(listed.starts_with("the account acme/github/tenant does not open"), "{listed}");
+    assert!(listed.ends_with("or remove this account and add it again"), "{listed}");
+
+    vault.remove(&key("acme/github/tenant")).await.unwrap();
+    vault.remove(&key("globex/github/tenant")).await.unwrap();
+    assert_eq!(vault.list(None).await.unwrap().len(), 1);
+}
