@@ -54,6 +54,7 @@
 //!
 //! Each has its own test file in `tests/it/laws/`.
 
+pub mod audit;
 pub mod document;
 pub mod drain;
 mod duration;
