@@ -55,6 +55,7 @@
 //! Each has its own test file in `tests/it/laws/`.
 
 pub mod audit;
+pub mod catalog;
 pub mod document;
 pub mod drain;
 mod duration;

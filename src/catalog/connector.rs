@@ -1,0 +1,145 @@
+//! One external system, checked: where it is, how it authenticates, what can be asked of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    auth::Auth,
+    inject::{Injection, Strip, compile_inject},
+    operation::{Operation, compile_operations},
+    spec::ConnectorSpec,
+};
+use crate::{
+    document::{Place, Problem},
+    host::{Authority, HostPattern, Target},
+    id::{ConnectorName, Scope},
+};
+
+/// A connector, ready to use.
+#[derive(Debug)]
+pub struct Connector {
+    /// Its name.
+    pub name: ConnectorName,
+    /// Where it is, in the order of its file.
+    pub hosts: Vec<HostPattern>,
+    /// Whether it is reached without TLS.
+    pub cleartext: bool,
+    /// Whether the agent's `Accept-Encoding` passes.
+    pub compression: bool,
+    /// How it authenticates.
+    pub auth: Auth,
+    /// Where the credential goes.
+    pub inject: Vec<Injection>,
+    /// What else is removed from the agent's request, the places of injection among it.
+    pub strip: Strip,
+    /// Our scope → the provider's scopes to ask consent for.
+    pub scopes: BTreeMap<Scope, Vec<String>>,
+    /// What can be asked of it, in the order of its file.
+    pub operations: Vec<Arc<Operation>>,
+}
+
+impl Connector {
+    pub(super) fn compile(
+        name: &ConnectorName,
+        spec: ConnectorSpec,
+        at: &Place,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        check_name(name, at, problems);
+        let auth = Auth::compile(spec.auth, spec.cleartext, &at.key("auth"), problems);
+        let inject = compile_inject(&spec.inject, &auth, at, problems);
+        let strip = Strip::compile(&spec.strip, &inject, &at.key("strip"), problems);
+        let operations = compile_operations(spec.operations, &spec.scopes, &at.key("operations"), problems);
+        Self {
+            name: name.clone(),
+            hosts: compile_hosts(&spec.hosts, &at.key("hosts"), problems),
+            cleartext: spec.cleartext,
+            compression: spec.compression,
+            auth,
+            inject,
+            strip,
+            scopes: spec.scopes,
+            operations,
+        }
+    }
+
+    /// The port of a host pattern: the one it names, else 443, or 80 without TLS.
+    #[must_use]
+    pub fn port(&self, pattern: &HostPattern) -> u16 {
+        pattern.port().unwrap_or(if self.cleartext { 80 } else { 443 })
+    }
+
+    /// The operation of that name.
+    #[must_use]
+    pub fn operation(&self, name: &str) -> Option<&Arc<Operation>> {
+        self.operations.iter().find(|operation| operation.name.as_str() == name)
+    }
+
+    /// The names in braces of the hosts: what an account's metadata must hold, unless it holds `instance_url`.
+    pub fn placeholders(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().filter_map(HostPattern::placeholder)
+    }
+
+    /// Where a request by connector name goes for an account with this metadata: to its `instance_url` if one of
+    /// the hosts matches that, else to the first host that the metadata leaves nothing open in. `None` where
+    /// it does not say, and for an `instance_url` that is none of this connector's.
+    #[must_use]
+    pub fn target(&self, metadata: &BTreeMap<String, String>) -> Option<Target> {
+        if let Some(url) = metadata.get("instance_url") {
+            return self.instance(url);
+        }
+        self.hosts.iter().find_map(|pattern| {
+            let host = match (pattern.exact(), pattern.placeholder()) {
+                (Some(host), _) => host.clone(),
+                (None, Some(name)) => pattern.fill(metadata.get(name)?)?,
+                (None, None) => return None,
+            };
+            Some(Target { host, port: self.port(pattern) })
+        })
+    }
+
+    fn instance(&self, url: &str) -> Option<Target> {
+        let scheme = if self.cleartext { "http://" } else { "https://" };
+        let authority = url.strip_prefix(scheme)?.split(['/', '?', '#']).next()?;
+        let Authority { host, port } = Authority::parse(authority).ok()?;
+        self.hosts
+            .iter()
+            .find(|pattern| {
+                pattern.matches(&host).is_some() && port.is_none_or(|port| port == self.port(pattern))
+            })
+            .map(|pattern| Target { port: self.port(pattern), host: host.clone() })
+    }
+}
+
+/// A connector's name is a DNS label, because `<name>.connector.internal` is one of its addresses.
+fn check_name(name: &ConnectorName, at: &Place, problems: &mut Vec<Problem>) {
+    let text = name.as_str();
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    if text.len() > 63 || text.starts_with('-') || text.ends_with('-') || !text.bytes().all(allowed) {
+        problems.push(at.problem(format!(
+            "a connector's name is part of {text}.connector.internal: use at most 63 lower-case letters, digits, - and _"
+        )));
+    }
+}
+
+fn compile_hosts(hosts: &[String], at: &Place, problems: &mut Vec<Problem>) -> Vec<HostPattern> {
+    if hosts.is_empty() {
+        problems.push(at.problem("name a host"));
+    }
+    let mut patterns = Vec::with_capacity(hosts.len());
+    for (index, text) in hosts.iter().enumerate() {
+        match HostPattern::parse(text) {
+            Ok(pattern) if is_ours(&pattern) => {
+                problems.push(at.index(index).problem("the names below .internal of the proxy are its own"));
+            }
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => problems.push(at.index(index).problem(error.to_string())),
+        }
+    }
+    patterns
+}
+
+fn is_ours(pattern: &HostPattern) -> bool {
+    pattern.literal().name().is_some_and(|name| {
+        name == "connector.internal" || name.ends_with(".connector.internal") || name == "keybearer.internal"
+    })
+}
