@@ -65,6 +65,7 @@ pub mod id;
 pub mod identity;
 pub mod path;
 pub mod policy;
+pub mod ruleset;
 pub mod secret;
 pub mod telemetry;
 pub mod tls;

@@ -1,0 +1,194 @@
+//! `policy explain`: what would be decided, by which rule, and why.
+
+use http::Method;
+use serde::Serialize;
+
+use super::Ruleset;
+use crate::{
+    catalog::Located,
+    host::Authority,
+    id::{ConnectorName, Effect, OperationName, Scope, Subject},
+    path::CanonicalPath,
+    policy::{Denial, Permit, Question, RuleId},
+};
+
+/// A decision taken apart. Bindings, accounts and addresses are not looked at: those are not policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What is decided.
+    pub decision: Decision,
+    /// The refusal's code (contract §5), also of one that is only observed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'static str>,
+    /// Why, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Who would ask.
+    pub subject: Subject,
+    /// With which method.
+    pub method: String,
+    /// Where.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// For what, canonical and without the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The path template that matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The connector at that host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector: Option<ConnectorName>,
+    /// The operation that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<OperationName>,
+    /// What the operation does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+    /// The account that would be used: `acme/salesforce/role:researcher`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The rule that decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleId>,
+    /// Where the rule stands, as `file:line`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_at: Option<String>,
+    /// The scopes that the operation needs.
+    pub required: Vec<Scope>,
+    /// The scopes that the role holds for it.
+    pub granted: Vec<Scope>,
+    /// Those that it needs and the role does not hold.
+    pub missing: Vec<Scope>,
+    /// The policy that was asked.
+    pub policy_revision: String,
+}
+
+/// The outcome of an [`Explanation`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Yes.
+    Allow,
+    /// No.
+    Deny,
+    /// Yes, because the role is only observed; else no.
+    WouldDeny,
+}
+
+impl Ruleset {
+    /// What would be decided for a request to `url` (`https://host/path`; the query is ignored).
+    #[must_use]
+    pub fn explain(&self, subject: &Subject, method: &Method, url: &str) -> Explanation {
+        let mut told = Explanation::refusal(subject, method, &self.revision);
+        let (authority, path) = match read_url(url) {
+            Ok(read) => read,
+            Err(says) => return told.because("bad_request", says),
+        };
+        told.host = Some(authority.host.to_string());
+        told.path = Some(path.to_string());
+        let Some(located) = self.catalog.locate(&authority.host, authority.port) else {
+            let says = "no connector describes this host and port: use one that does, or describe it";
+            return told.because("destination_denied", says.to_owned());
+        };
+        told.decide(self, &located, method, &path)
+    }
+
+    /// Where a rule stands, as `file:line`; `None` for [`RuleId::by_default`].
+    #[must_use]
+    pub fn line_of(&self, rule: &RuleId) -> Option<&str> {
+        self.rule_lines.get(rule.as_str()).map(String::as_str)
+    }
+}
+
+impl Explanation {
+    fn refusal(subject: &Subject, method: &Method, revision: &str) -> Self {
+        Self {
+            decision: Decision::Deny,
+            error: None,
+            detail: None,
+            subject: subject.clone(),
+            method: method.to_string(),
+            host: None,
+            path: None,
+            template: None,
+            connector: None,
+            operation: None,
+            effect: None,
+            account: None,
+            rule: None,
+            rule_at: None,
+            required: Vec::new(),
+            granted: Vec::new(),
+            missing: Vec::new(),
+            policy_revision: revision.to_owned(),
+        }
+    }
+
+    fn because(mut self, error: &'static str, detail: String) -> Self {
+        (self.error, self.detail) = (Some(error), Some(detail));
+        self
+    }
+
+    fn decide(
+        mut self,
+        rules: &Ruleset,
+        located: &Located<'_>,
+        method: &Method,
+        path: &CanonicalPath,
+    ) -> Self {
+        let route = located.operation(method, path);
+        let connector = route.map_or_else(|| located.connector(), |route| &route.connector);
+        self.connector = Some(connector.name.clone());
+        if let Some(route) = route {
+            self.template = Some(route.template.to_string());
+            self.operation = Some(route.operation.name.clone());
+            self.effect = Some(route.operation.effect);
+            self.required = route.operation.scopes.to_vec();
+        }
+        let subject = self.subject.clone();
+        let operation = route.map(|route| route.operation.op());
+        match rules.policy.decide(Question { subject: &subject, connector: &connector.name, operation }) {
+            Ok(permit) => self.permitted(rules, &permit),
+            Err(denial) => self.denied(rules, &denial),
+        }
+    }
+
+    fn permitted(mut self, rules: &Ruleset, permit: &Permit) -> Self {
+        self.account = Some(permit.account().to_string());
+        if let Some(denial) = permit.would_deny() {
+            self = self.denied(rules, denial);
+            self.decision = Decision::WouldDeny;
+        } else {
+            self.decision = Decision::Allow;
+            self.granted = permit.granted().to_vec();
+            self = self.by(rules, permit.rule());
+        }
+        self
+    }
+
+    fn denied(mut self, rules: &Ruleset, denial: &Denial) -> Self {
+        if let Some(shortfall) = denial.shortfall() {
+            self.granted.clone_from(&shortfall.granted);
+            self.missing.clone_from(&shortfall.missing);
+        }
+        self.by(rules, denial.rule()).because(denial.code(), denial.to_string())
+    }
+
+    fn by(mut self, rules: &Ruleset, rule: &RuleId) -> Self {
+        self.rule = Some(rule.clone());
+        self.rule_at = rules.line_of(rule).map(str::to_owned);
+        self
+    }
+}
+
+fn read_url(url: &str) -> Result<(Authority, CanonicalPath), String> {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"))
+        .ok_or("the URL begins with neither https:// nor http://")?;
+    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    let authority = Authority::parse(authority).map_err(|error| error.to_string())?;
+    Ok((authority, CanonicalPath::parse(path).map_err(|error| error.to_string())?))
+}

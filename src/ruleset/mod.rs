@@ -1,0 +1,85 @@
+//! The policy folder read whole: roles, bindings and connectors, checked against each other and swapped at once.
+//!
+//! [`Ruleset::load`] reads every document of every file, and either compiles them all or says all that is wrong
+//! ([`LoadError`]). Nothing is half in use: [`Rules`] holds the ruleset in use, and a change of the files replaces
+//! it whole or, where they cannot be used, not at all.
+
+mod crossref;
+mod document;
+mod error;
+mod explain;
+mod load;
+mod metrics;
+mod reload;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, path::PathBuf};
+
+use serde::Serialize;
+
+use self::sources::Sources;
+pub use self::{
+    error::{Finding, LoadError},
+    explain::{Decision, Explanation},
+    metrics::Metrics,
+    reload::{Outcome, Rules},
+};
+use crate::{catalog::Catalog, identity::Bindings, policy::Policy};
+
+/// One consistent set of rules.
+#[derive(Debug, Default)]
+pub struct Ruleset {
+    /// Who may do what.
+    pub policy: Policy,
+    /// Which workload may speak for whom.
+    pub bindings: Bindings,
+    /// What there is to be done, and where.
+    pub catalog: Catalog,
+    /// Names the content of the files, in 12 hexadecimal digits.
+    pub revision: String,
+    rule_lines: HashMap<String, String>,
+    summary: Summary,
+}
+
+/// What a policy is made of, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Names the content of the files.
+    pub revision: String,
+    /// Files read.
+    pub files: usize,
+    /// `Role` documents.
+    pub roles: usize,
+    /// `Binding` documents.
+    pub bindings: usize,
+    /// `Connector` documents.
+    pub connectors: usize,
+    /// Operations of all connectors.
+    pub operations: usize,
+}
+
+impl Ruleset {
+    /// Reads files and folders (any depth, `*.yaml` and `*.yml`, several documents a file).
+    ///
+    /// # Errors
+    /// All that is wrong, also that a path does not exist.
+    pub fn load(paths: &[PathBuf]) -> Result<Self, LoadError> {
+        Self::from_sources(&Sources::read(paths))
+    }
+
+    /// What it is made of.
+    #[must_use]
+    pub const fn summary(&self) -> &Summary {
+        &self.summary
+    }
+}
+
+/// `policy check`: reads a policy as the proxy would.
+///
+/// # Errors
+/// All that is wrong.
+pub fn check(paths: &[PathBuf]) -> Result<Summary, LoadError> {
+    Ruleset::load(paths).map(|ruleset| ruleset.summary)
+}
