@@ -56,6 +56,7 @@
 
 pub mod audit;
 pub mod catalog;
+pub mod credential;
 pub mod document;
 pub mod drain;
 mod duration;

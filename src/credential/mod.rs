@@ -1,0 +1,158 @@
+//! From a permit to a credential that can be injected.
+//!
+//! [`Resolver::resolve`] takes a [`Permit`] and gives the [`Credential`] of the permit's account and no other.
+//! A credential has no public constructor: without a permit there is none (law 2). On a request nothing is
+//! decrypted and no lock is taken: accounts are opened once and kept as ready-made, sensitive header values.
+
+mod needles;
+mod resolver;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{needles::Needles, resolver::Resolver};
+use crate::{
+    catalog::MissingField,
+    host::Target,
+    id::{AccountKey, Principal, Scope},
+    policy::Permit,
+    secret::Secret,
+};
+
+/// What a name in a query may keep (RFC 3986 §2.3).
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// One account's credential, ready to be put into requests to its connector.
+///
+/// There is one per account and it is shared by all its requests, so dropping the account from the vault
+/// drops it here too; [`Credential::ended`] tells streams that are still open.
+pub struct Credential {
+    label: Option<Arc<str>>,
+    generation: Option<u64>,
+    authorization: Option<Arc<str>>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    query: Vec<(String, Secret)>,
+    target: Option<Target>,
+    needles: Arc<Needles>,
+    ended: CancellationToken,
+}
+
+impl Credential {
+    /// Puts the credential into a request head and its query. Whatever had the same header name is replaced.
+    ///
+    /// Returns the query to send.
+    #[must_use]
+    pub fn inject(&self, headers: &mut HeaderMap, query: Option<String>) -> Option<String> {
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        if self.query.is_empty() {
+            return query;
+        }
+        let mut query = query.unwrap_or_default();
+        for (name, value) in &self.query {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.extend(utf8_percent_encode(name, QUERY));
+            query.push('=');
+            #[expect(clippy::disallowed_methods, reason = "this is where a query credential is injected")]
+            query.extend(percent_encoding::percent_encode(value.expose(), QUERY));
+        }
+        Some(query)
+    }
+
+    /// The account it belongs to, as text: `acme/salesforce/role:researcher`. None where the connector needs none.
+    #[must_use]
+    pub const fn label(&self) -> Option<&Arc<str>> {
+        self.label.as_ref()
+    }
+
+    /// Which generation of the account's secret this is.
+    #[must_use]
+    pub const fn generation(&self) -> Option<u64> {
+        self.generation
+    }
+
+    /// The id of the event that recorded the consent or the adding of the account.
+    #[must_use]
+    pub const fn authorization(&self) -> Option<&Arc<str>> {
+        self.authorization.as_ref()
+    }
+
+    /// Where requests go that name the connector and not a host: what the account's metadata says.
+    #[must_use]
+    pub const fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    /// What it could look like when a provider echoes it.
+    #[must_use]
+    pub const fn needles(&self) -> &Arc<Needles> {
+        &self.needles
+    }
+
+    /// Cancelled when the account is frozen, revoked or removed.
+    #[must_use]
+    pub const fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+}
+
+/// Why there is no credential.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody connected this account.
+    #[error("no {} account of tenant {} is connected as {}", .0.connector, .0.tenant, .0.principal)]
+    Missing(AccountKey),
+    /// An operator or the identity provider froze it.
+    #[error("the account is frozen")]
+    Frozen {
+        /// Who froze it.
+        by: String,
+    },
+    /// It was revoked.
+    #[error("the account's authorization was revoked")]
+    Revoked(AccountKey),
+    /// The account holds fewer scopes than the operation needs.
+    #[error("the account lacks scopes")]
+    Scopes {
+        /// Whose account it is.
+        account: AccountKey,
+        /// What the operation needs.
+        required: Vec<Scope>,
+        /// What the account has.
+        granted: BTreeSet<Scope>,
+    },
+    /// The request's host is not the one that the account's metadata names.
+    #[error("the host is not the account's: its {name} is {}", .expected.as_deref().unwrap_or("not set"))]
+    Host {
+        /// The name in braces of the connector's host pattern.
+        name: String,
+        /// What the account's metadata says.
+        expected: Option<String>,
+    },
+    /// The account does not have what the connector injects.
+    #[error(transparent)]
+    Field(#[from] MissingField),
+    /// A field has bytes that a header cannot have.
+    #[error("the account's secret cannot stand in the header {0}; rotate it")]
+    Unwritable(HeaderName),
+    /// The vault could not be read.
+    #[error("the vault cannot be read")]
+    Vault(#[from] crate::vault::Error),
+}
+
+/// The principal as the agent is told it.
+#[must_use]
+pub fn principal_kind(principal: &Principal) -> &'static str {
+    match principal {
+        Principal::Developer => "developer",
+        Principal::Tenant => "tenant",
+        Principal::Role(_) => "role",
+        Principal::User { .. } => "user",
+    }
+}

@@ -1,0 +1,235 @@
+//! The cache between the vault and the requests.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use tokio_util::sync::CancellationToken;
+
+use super::{Credential, Error, Needles, Permit};
+use crate::{
+    catalog::{AuthType, Connector, Injection, Template},
+    id::AccountKey,
+    secret::Secret,
+    vault::{Account, Status, Vault},
+};
+
+/// Resolves permits to credentials. Cloning is cheap.
+#[derive(Clone)]
+pub struct Resolver {
+    vault: Arc<Vault>,
+    cache: Arc<Cache>,
+}
+
+/// Read without a lock; written whole, under one.
+#[derive(Default)]
+struct Cache {
+    entries: ArcSwap<HashMap<AccountKey, Entry>>,
+    writing: Mutex<()>,
+    /// Counts what was forgotten, so that what was read before is not remembered after.
+    forgotten: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Entry {
+    account: Arc<Account>,
+    /// The connector as it was when the headers were made: another policy set makes them anew.
+    connector: Arc<Connector>,
+    credential: Arc<Credential>,
+}
+
+impl Resolver {
+    /// A resolver that reads accounts from this vault when they are first used.
+    #[must_use]
+    pub fn new(vault: Arc<Vault>) -> Self {
+        Self { vault, cache: Arc::default() }
+    }
+
+    /// The credential of the permit's account. `captured` is what the request's host left open in the
+    /// connector's pattern, and must be what the account's metadata says.
+    ///
+    /// # Errors
+    /// [`Error`], each a refusal of its own; nothing is ever injected in place of what is missing.
+    pub async fn resolve(
+        &self,
+        permit: &Permit,
+        connector: &Arc<Connector>,
+        captured: Option<(&str, &str)>,
+    ) -> Result<Arc<Credential>, Error> {
+        if connector.auth.kind == AuthType::None {
+            return Ok(Arc::new(nothing(connector)));
+        }
+        let (account, credential) = self.entry(permit.account(), connector).await?;
+        check(&account, permit, captured)?;
+        Ok(credential)
+    }
+
+    /// Forgets every account: some have changed, and nobody knows which.
+    pub async fn all_changed(&self) {
+        let known: Vec<AccountKey> = self.cache.entries.load().keys().cloned().collect();
+        for key in known {
+            self.changed(&key).await;
+        }
+    }
+
+    /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
+    pub async fn changed(&self, key: &AccountKey) {
+        let gone = {
+            let _writing = self.cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.cache.forgotten.fetch_add(1, Ordering::SeqCst);
+            let mut entries = HashMap::clone(&self.cache.entries.load());
+            let gone = entries.remove(key);
+            self.cache.entries.store(Arc::new(entries));
+            gone
+        };
+        let Some(entry) = gone else { return };
+        let still_active =
+            matches!(self.vault.account(key).await, Ok(Some(now)) if now.status == Status::Active);
+        if !still_active {
+            entry.credential.ended.cancel();
+        }
+    }
+
+    async fn entry(
+        &self,
+        key: &AccountKey,
+        connector: &Arc<Connector>,
+    ) -> Result<(Arc<Account>, Arc<Credential>), Error> {
+        if let Some(entry) = self.cache.entries.load().get(key)
+            && Arc::ptr_eq(&entry.connector, connector)
+        {
+            return Ok((Arc::clone(&entry.account), Arc::clone(&entry.credential)));
+        }
+        loop {
+            let before = self.cache.forgotten.load(Ordering::SeqCst);
+            let account = self.vault.account(key).await?.ok_or_else(|| Error::Missing(key.clone()))?;
+            usable(&account)?;
+            let credential = render(&account, connector)?;
+            let account = Arc::new(account);
+            if let Some(entry) = self.remember(account, connector, credential, before) {
+                return Ok((entry.account, entry.credential));
+            }
+        }
+    }
+
+    /// Keeps what was read, unless an account changed since: then it must be read again. Who comes second
+    /// takes what the first one kept, so that all requests share one credential, and one end of it.
+    fn remember(
+        &self,
+        account: Arc<Account>,
+        connector: &Arc<Connector>,
+        mut credential: Credential,
+        before: u64,
+    ) -> Option<Entry> {
+        let _writing = self.cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cache.forgotten.load(Ordering::SeqCst) != before {
+            return None;
+        }
+        let entries = self.cache.entries.load();
+        if let Some(entry) = entries.get(&account.key) {
+            if Arc::ptr_eq(&entry.connector, connector) {
+                return Some(entry.clone());
+            }
+            credential.ended = entry.credential.ended.clone();
+        }
+        let entry = Entry { account, connector: Arc::clone(connector), credential: Arc::new(credential) };
+        let mut entries = HashMap::clone(&entries);
+        entries.insert(entry.account.key.clone(), entry.clone());
+        self.cache.entries.store(Arc::new(entries));
+        Some(entry)
+    }
+}
+
+fn usable(account: &Account) -> Result<(), Error> {
+    match &account.status {
+        Status::Active => Ok(()),
+        Status::Frozen { by } => Err(Error::Frozen { by: by.clone() }),
+        Status::Revoked => Err(Error::Revoked(account.key.clone())),
+    }
+}
+
+fn check(account: &Account, permit: &Permit, captured: Option<(&str, &str)>) -> Result<(), Error> {
+    if let Some((name, value)) = captured {
+        let expected = account.metadata.get(name);
+        if expected.is_none_or(|expected| !expected.eq_ignore_ascii_case(value)) {
+            return Err(Error::Host { name: name.to_owned(), expected: expected.cloned() });
+        }
+    }
+    match &account.scopes {
+        Some(granted) if !permit.scopes().iter().all(|s| granted.contains(s)) => Err(Error::Scopes {
+            account: account.key.clone(),
+            required: permit.scopes().to_vec(),
+            granted: granted.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The credential of a connector that takes none: everything of the agent's is stripped, nothing is put in.
+fn nothing(connector: &Connector) -> Credential {
+    Credential {
+        label: None,
+        generation: None,
+        authorization: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+        target: connector.target(&BTreeMap::new()),
+        needles: Arc::new(Needles::new([])),
+        ended: CancellationToken::new(),
+    }
+}
+
+fn render(account: &Account, connector: &Connector) -> Result<Credential, Error> {
+    let fields = account.material.fields();
+    let mut echoes: Vec<Secret> = fields.values().cloned().collect();
+    let mut headers = Vec::new();
+    let mut query = Vec::new();
+    for injection in &connector.inject {
+        match injection {
+            Injection::Header(name, template) => {
+                let value = fill(template, fields, &mut echoes)?;
+                headers.push((name.clone(), header(name, &value)?));
+            }
+            Injection::Query(name, template) => {
+                query.push((name.clone(), fill(template, fields, &mut echoes)?));
+            }
+        }
+    }
+    Ok(Credential {
+        label: Some(account.key.to_string().into()),
+        generation: Some(account.generation),
+        authorization: account.authorization.as_deref().map(Arc::from),
+        headers,
+        query,
+        target: connector.target(&account.metadata),
+        needles: Arc::new(Needles::new(&echoes)),
+        ended: CancellationToken::new(),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where a header credential is made")]
+fn header(name: &HeaderName, value: &Secret) -> Result<HeaderValue, Error> {
+    let mut header = HeaderValue::from_bytes(value.expose()).map_err(|_| Error::Unwritable(name.clone()))?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+/// Fills a template. The last word of what it gives joins what is looked for in answers: it may be an encoding
+/// of a secret, as in `Basic dXNlcjpwYXNz`.
+#[expect(clippy::disallowed_methods, reason = "this is where a credential is put together")]
+fn fill(
+    template: &Template,
+    fields: &BTreeMap<String, Secret>,
+    echoes: &mut Vec<Secret>,
+) -> Result<Secret, Error> {
+    let value = template.render(|name| fields.get(name).map(Secret::expose))?;
+    let last = value.rsplit(|byte| *byte == b' ').next().unwrap_or(&value);
+    echoes.push(Secret::new(last.to_vec()));
+    Ok(Secret::new(value.to_vec()))
+}
