@@ -66,6 +66,7 @@ pub mod id;
 pub mod identity;
 pub mod path;
 pub mod policy;
+pub mod proxy;
 pub mod ruleset;
 pub mod secret;
 pub mod telemetry;

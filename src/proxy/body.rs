@@ -1,0 +1,140 @@
+//! Bodies on their way: counted, never collected.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::strip::{self, Stripped};
+use crate::catalog::Connector;
+
+/// Bytes that have passed, readable while they still pass.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ByteCount(Arc<Passed>);
+
+#[derive(Debug, Default)]
+struct Passed {
+    bytes: AtomicU64,
+    cut: AtomicBool,
+}
+
+impl ByteCount {
+    /// Adds to the count.
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[must_use]
+    pub(super) fn total(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether they ended before they should have, or could not be read to their end.
+    #[must_use]
+    pub(super) fn was_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Relaxed)
+    }
+
+    fn cut(&self) {
+        self.0.cut.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What is taken out of a request after its head has left: its trailers. Readable when they have passed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Late(Arc<Mutex<Stripped>>);
+
+impl Late {
+    /// What was taken out so far, to be told once.
+    #[must_use]
+    pub(super) fn take(&self) -> Stripped {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The body of a request on its way to the provider.
+pub struct RequestBody(Source);
+
+enum Source {
+    Incoming { body: Incoming, count: ByteCount, late: Late, connector: Arc<Connector> },
+    Whole(Option<Bytes>),
+}
+
+impl RequestBody {
+    /// The agent's body, passed on as it arrives.
+    #[must_use]
+    pub(super) const fn streamed(
+        body: Incoming,
+        count: ByteCount,
+        late: Late,
+        connector: Arc<Connector>,
+    ) -> Self {
+        Self(Source::Incoming { body, count, late, connector })
+    }
+
+    /// A body that had to be read before it could be sent.
+    #[must_use]
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self(Source::Whole(Some(bytes)))
+    }
+
+    /// No body.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Source::Whole(None))
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.0 {
+            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Incoming { body, count, late, connector } => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                if matches!(frame, Some(Err(_))) {
+                    count.cut();
+                }
+                Poll::Ready(frame.map(|frame| frame.map(|frame| checked(frame, count, late, connector))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Source::Incoming { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Incoming { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// Counts data; takes out of trailers what a header could not have carried either.
+fn checked(mut frame: Frame<Bytes>, count: &ByteCount, late: &Late, connector: &Connector) -> Frame<Bytes> {
+    if let Some(data) = frame.data_ref() {
+        count.add(data.len());
+    } else if let Some(trailers) = frame.trailers_mut() {
+        strip::trailers(trailers, connector, &mut late.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    frame
+}

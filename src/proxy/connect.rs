@@ -1,0 +1,184 @@
+//! CONNECT: a tunnel whose TLS we end, or, for the hosts that the operator lists, one that passes through.
+
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use rustls::server::Acceptor;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, copy_bidirectional},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+
+use super::{
+    Proxy,
+    answer::Answer,
+    arrival::{Entry, Tunnel},
+    connection::{self, Protocol},
+    forward,
+    prefixed::Prefixed,
+    record::Record,
+    refusal::{Code, Refusal},
+    serve::refuse,
+};
+use crate::host::{Authority, Host, HostPattern, Target};
+
+/// The first byte of a TLS handshake record (RFC 8446 §5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+/// Enough for most `ClientHello`s in one read.
+const FIRST_READ: usize = 2048;
+
+impl Proxy {
+    /// Answers a CONNECT request: 200 and a tunnel, or a refusal.
+    ///
+    /// A host that no connector describes is intercepted all the same, so that the agent can read inside TLS
+    /// why it was refused; nothing is dialled before a request in the tunnel is permitted.
+    ///
+    /// Boxed: a tunnel is served by what opens tunnels.
+    pub(super) fn connect(&self, request: Request<Incoming>) -> BoxFuture<'_, Response<Answer>> {
+        Box::pin(self.open_tunnel(request))
+    }
+
+    async fn open_tunnel(&self, mut request: Request<Incoming>) -> Response<Answer> {
+        let upgrade = hyper::upgrade::on(&mut request);
+        match self.read_connect(&request).await {
+            Ok(tunnel) if self.passes_through(&tunnel.target) => self.pass_through(upgrade, tunnel).await,
+            Ok(tunnel) => {
+                let proxy = self.clone();
+                self.drain.spawn(async move { proxy.intercept(upgrade, tunnel).await });
+                Response::new(Answer::ours(Bytes::new()))
+            }
+            Err(refusal) => refuse(self.record().await, &refusal, &Entry::Direct),
+        }
+    }
+
+    async fn read_connect(&self, request: &Request<Incoming>) -> Result<Tunnel, Refusal> {
+        let text = request.uri().authority().map_or("", |authority| authority.as_str());
+        let Authority { host, port } = Authority::parse(text).map_err(Refusal::bad_request)?;
+        let port =
+            port.ok_or_else(|| Refusal::bad_request("CONNECT needs a port, as in CONNECT host:443"))?;
+        if let Some(field) = request.headers().get(http::header::HOST) {
+            let field = field.to_str().ok().and_then(|text| Authority::parse(text).ok());
+            if field.is_none_or(|field| field.host != host || field.port.is_some_and(|named| named != port)) {
+                let detail = "misdirected: the Host header names another host than CONNECT does";
+                return Err(Refusal::new(Code::Misdirected, detail));
+            }
+        }
+        let claim = crate::identity::claimed(request.headers())?;
+        if claim.is_some() {
+            self.gate.identify(claim.as_ref()).await?; // read now, so that a client that can say more is asked
+        }
+        Ok(Tunnel {
+            target: Target { host, port },
+            sni: None,
+            tls: false,
+            claim: claim.map(|claim| claim.detached()),
+        })
+    }
+
+    /// Whether the operator lists the host and port, 443 where the list names none. What a connector describes
+    /// is never passed through.
+    fn passes_through(&self, Target { host, port }: &Target) -> bool {
+        let is_listed =
+            |pattern: &HostPattern| pattern.matches(host).is_some() && pattern.port().unwrap_or(443) == *port;
+        self.tunnels.iter().any(is_listed) && self.rules.current().catalog.locate(host, None).is_none()
+    }
+
+    async fn pass_through(&self, upgrade: OnUpgrade, tunnel: Tunnel) -> Response<Answer> {
+        let mut record = self.record().await;
+        match self.open_through(&tunnel, &mut record).await {
+            Err(refusal) => refuse(record, &refusal, &Entry::Direct),
+            Ok(provider) => {
+                self.drain.spawn(copy_through(upgrade, provider, record));
+                Response::new(Answer::ours(Bytes::new()))
+            }
+        }
+    }
+
+    async fn open_through(&self, tunnel: &Tunnel, record: &mut Record) -> Result<TcpStream, Refusal> {
+        record.tunnelled(&tunnel.target);
+        if let Some(claim) = &tunnel.claim {
+            let identity = self.gate.identify(Some(claim)).await?;
+            record.identified(&identity, &self.workload);
+            self.gate.admit(&identity, &self.workload, &self.rules.current().bindings)?;
+        }
+        record.allowed_by("egress.tunnel");
+        record.begin().await?;
+        let opened = self.dialer.tcp(&tunnel.target).await;
+        opened.map_err(|error| forward::refusal(&error, &tunnel.target.host, self.limits.connect_timeout))
+    }
+
+    async fn intercept(self, upgrade: OnUpgrade, tunnel: Tunnel) {
+        let host = tunnel.target.host.clone();
+        let Ok(upgraded) = upgrade.await else { return };
+        let served = match downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => self.enter(parts.io.into_inner(), parts.read_buf, tunnel).await,
+            Err(upgraded) => self.enter(TokioIo::new(upgraded), Bytes::new(), tunnel).await,
+        };
+        if let Err(error) = served {
+            self.metrics.handshakes_failed.inc();
+            tracing::info!(%host, %error, "the agent broke off the TLS handshake; does it trust the proxy's CA? See `keybearer ca export`");
+        }
+    }
+
+    /// Serves what is inside the tunnel: TLS, or plain HTTP where the first byte says so.
+    async fn enter<I>(&self, mut io: I, read: Bytes, mut tunnel: Tunnel) -> io::Result<()>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let limit = self.limits.handshake_timeout;
+        let prefix = if read.is_empty() { timeout(limit, first(&mut io)).await?? } else { read };
+        let Some(byte) = prefix.first().copied() else { return Ok(()) };
+        let io = Prefixed::new(prefix, io);
+        if byte != TLS_HANDSHAKE {
+            connection::serve(self, io, Entry::Tunnel(tunnel), Protocol::Sniffed).await;
+            return Ok(());
+        }
+        let tls = timeout(limit, self.accept(io, &mut tunnel)).await??;
+        let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let protocol = if h2 { Protocol::H2 } else { Protocol::H1 };
+        connection::serve(self, tls, Entry::Tunnel(tunnel), protocol).await;
+        Ok(())
+    }
+
+    /// Ends the agent's TLS with a leaf for the name it asked for. Whether that is the tunnel's is for each
+    /// request to be told.
+    async fn accept<I>(&self, io: I, tunnel: &mut Tunnel) -> io::Result<TlsStream<I>>
+    where
+        I: AsyncRead + AsyncWrite + Unpin,
+    {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+        let name =
+            start.client_hello().server_name().map(Host::parse).transpose().map_err(io::Error::other)?;
+        let config = match &name {
+            Some(name) => self.downstream.config_for(name),
+            None => self.downstream.config_without_sni(&tunnel.target.host),
+        };
+        tunnel.tls = true;
+        tunnel.sni = name;
+        start.into_stream(config).await
+    }
+}
+
+async fn first<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Bytes> {
+    let mut buffer = BytesMut::with_capacity(FIRST_READ);
+    io.read_buf(&mut buffer).await?;
+    Ok(buffer.freeze())
+}
+
+async fn copy_through(upgrade: OnUpgrade, mut provider: TcpStream, mut record: Box<Record>) {
+    let Ok(upgraded) = upgrade.await else { return record.broke_off("interrupted") };
+    let mut agent: TokioIo<Upgraded> = TokioIo::new(upgraded);
+    if let Ok((received, sent)) = copy_bidirectional(&mut agent, &mut provider).await {
+        record.bytes_in().add(usize::try_from(received).unwrap_or(usize::MAX));
+        record.sent(usize::try_from(sent).unwrap_or(usize::MAX));
+    }
+}

@@ -1,0 +1,90 @@
+//! Accepting agents: room first, then the connection.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+use super::{
+    Proxy,
+    answer::Answer,
+    arrival::Entry,
+    connection::{self, Protocol},
+    metrics::Open,
+    refusal::{Code, Refusal},
+    serve::refuse,
+};
+
+/// How many that find no room are told so at the same time; more are closed without a word.
+const TOLD: usize = 64;
+/// How long one of them may take to send its request.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After a failed accept, most often for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Proxy {
+    /// Accepts connections until the drain begins. The listener is closed then; open connections go on.
+    pub async fn run(self, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(self.limits.connections));
+        let told = Arc::new(Semaphore::new(TOLD));
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = self.drain.begun() => return,
+            };
+            match accepted.and_then(|(stream, _)| prepared(stream)) {
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(PAUSE).await;
+                }
+                Ok(stream) => match Arc::clone(&room).try_acquire_owned() {
+                    Ok(place) => drop(self.drain.spawn(self.clone().one(stream, place))),
+                    Err(_) => self.turn_away(stream, &told),
+                },
+            }
+        }
+    }
+
+    async fn one(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let _open = Open::count(&self.metrics.connections);
+        connection::serve(&self, stream, Entry::Direct, Protocol::Sniffed).await;
+        drop(place);
+    }
+
+    /// Tells an agent that there is no room, as far as there is room for that.
+    fn turn_away(&self, stream: TcpStream, told: &Arc<Semaphore>) {
+        self.metrics.turned_away.inc();
+        let Ok(place) = Arc::clone(told).try_acquire_owned() else { return };
+        let proxy = self.clone();
+        self.drain.spawn(async move {
+            let service = service_fn(|_: Request<Incoming>| async {
+                Ok::<Response<Answer>, Infallible>(proxy.no_room().await)
+            });
+            let told = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            let _told_or_late = timeout(PATIENCE, told).await;
+            drop(place);
+        });
+    }
+
+    async fn no_room(&self) -> Response<Answer> {
+        let detail = format!(
+            "overloaded: {} connections are open, which is limits.connections; close some or try again",
+            self.limits.connections
+        );
+        refuse(self.record().await, &Refusal::new(Code::Overloaded, detail), &Entry::Direct)
+    }
+}
+
+fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}

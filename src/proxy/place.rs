@@ -1,0 +1,152 @@
+//! Which connector and operation a request is, and where it would go.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::Method;
+
+use super::{
+    arrival::Arrival,
+    record::Record,
+    refusal::{Code, Refusal},
+    upstream::{Endpoint, dial::Dialer, guard},
+};
+use crate::{
+    catalog::{Connector, Located, Route},
+    credential::Credential,
+    host::{Host, Target},
+    identity::Identity,
+    policy::{Op, Permit, Question},
+    ruleset::Ruleset,
+};
+
+/// A request's place in the catalog.
+pub(super) struct Place<'a> {
+    rules: &'a Ruleset,
+    located: Located<'a>,
+    route: Option<&'a Route>,
+    target: Target,
+    method: &'a Method,
+    path: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// Looks the destination up in the catalog, and the operation under it.
+    ///
+    /// # Errors
+    /// `destination_denied`, with why.
+    pub(super) fn find(rules: &'a Ruleset, arrival: &'a Arrival, dialer: &Dialer) -> Result<Self, Refusal> {
+        let located = rules.catalog.locate(&arrival.host, arrival.named_port());
+        let located = located.ok_or_else(|| nowhere(rules, arrival, dialer))?;
+        Ok(Self {
+            rules,
+            route: located.operation(&arrival.method, &arrival.path),
+            target: Target { host: arrival.host.clone(), port: located.port() },
+            method: &arrival.method,
+            path: arrival.path.as_str(),
+            located,
+        })
+    }
+
+    /// Puts what was found into the record.
+    pub(super) fn record(&self, record: &mut Record) {
+        record.classified(&self.target, &self.connector().name, &self.rules.revision.as_str().into());
+        if let Some(route) = self.route {
+            record.matched(route);
+        }
+    }
+
+    /// Asks the policy.
+    ///
+    /// # Errors
+    /// The policy's denial as a refusal.
+    pub(super) fn decide(&self, identity: &Identity, record: &mut Record) -> Result<Permit, Refusal> {
+        let operation = self.route.map(|route| Op {
+            name: &route.operation.name,
+            effect: route.operation.effect,
+            scopes: &route.operation.scopes,
+        });
+        let question = Question { subject: &identity.subject, connector: &self.connector().name, operation };
+        match self.rules.policy.decide(question) {
+            Ok(permit) => {
+                record.permitted(&permit);
+                Ok(permit)
+            }
+            Err(denial) => {
+                record.denied(&denial);
+                Err(Refusal::of_denial(&denial, self.method, self.path))
+            }
+        }
+    }
+
+    /// The host that was asked for.
+    pub(super) const fn host(&self) -> &Host {
+        &self.target.host
+    }
+
+    /// The connector.
+    pub(super) fn connector(&self) -> &'a Arc<Connector> {
+        self.route.map_or_else(|| self.located.connector(), |route| &route.connector)
+    }
+
+    /// What the host left open in the connector's pattern: its name and value.
+    pub(super) const fn captured(&self) -> Option<(&'a str, &'a str)> {
+        self.located.captured()
+    }
+
+    /// Where it goes: to the host that was named, or where the account says if only the connector was.
+    ///
+    /// # Errors
+    /// `destination_denied` where the account does not say.
+    pub(super) fn endpoint(&self, credential: &Credential) -> Result<Endpoint, Refusal> {
+        let connector = self.connector();
+        let target = if self.located.by_name() { credential.target() } else { Some(&self.target) };
+        let target = target.cloned().ok_or_else(|| {
+            let detail = format!(
+                "destination_denied: the account does not say which host of {} is its own; an operator sets it with --meta",
+                connector.name
+            );
+            denied(&self.target.host, "no_connector", detail)
+        })?;
+        Ok(Endpoint { target, cleartext: connector.cleartext })
+    }
+}
+
+/// Why no connector describes the destination, as precisely as can be said.
+fn nowhere(rules: &Ruleset, arrival: &Arrival, dialer: &Dialer) -> Refusal {
+    let host = &arrival.host;
+    if let Host::Ip(ip) = host
+        && let Err(refused) = dialer.check(SocketAddr::new(*ip, arrival.port.unwrap_or(443)))
+    {
+        return address_refused(host, &refused);
+    }
+    let Some(elsewhere) = rules.catalog.locate(host, None) else {
+        let detail = format!(
+            "destination_denied: no connector describes {host}; use a host that one does, or ask an operator to add a connector"
+        );
+        return denied(host, "no_connector", detail);
+    };
+    if arrival.plain && arrival.port == Some(80) {
+        let detail = format!(
+            "destination_denied: no credential is sent to {host} without TLS; leave the port out (http://{host}/) and the proxy speaks TLS to it"
+        );
+        return denied(host, "cleartext", detail);
+    }
+    let (name, port) = (&elsewhere.connector().name, elsewhere.port());
+    denied(host, "no_connector", format!("destination_denied: connector {name} is on port {port} of {host}"))
+}
+
+/// The refusal of an address that must not be dialled.
+pub(super) fn address_refused(host: &Host, refused: &guard::Refused) -> Refusal {
+    let kind = match refused {
+        guard::Refused::Special(_, kind) => kind,
+        guard::Refused::Own(_) => "one of the proxy's own listeners",
+    };
+    let detail = format!(
+        "destination_denied: {host} leads to {kind}; an operator can allow it in egress.allow_addresses"
+    );
+    denied(host, "address", detail)
+}
+
+fn denied(host: &Host, why: &'static str, detail: String) -> Refusal {
+    Refusal::new(Code::DestinationDenied, detail).with("host", host.to_string()).with("why", why)
+}

@@ -1,0 +1,180 @@
+//! The request's way. Every way in comes here, before the first line of policy.
+//!
+//! Each step takes what the step before made, so the order cannot be changed without the compiler saying so:
+//! no credential without a permit, no permit without an identity and a classified operation.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Request, Response, Version, request::Parts};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+
+use super::{
+    ACTION, Proxy, TIMING,
+    answer::Answer,
+    arrival::{Arrival, Entry},
+    forward, internal,
+    outbound::Departure,
+    place::Place,
+    record::{self, Record},
+    refusal::Refusal,
+    upstream::{self, Endpoint},
+    websocket,
+};
+use crate::{credential::Credential, id::ActionId, identity::Identity, policy::Permit};
+
+impl Proxy {
+    /// Answers one request: with the provider's answer, or with a refusal that says what to do.
+    pub(super) async fn serve(&self, entry: &Entry, request: Request<Incoming>) -> Response<Answer> {
+        let mut record = self.record().await;
+        let (mut parts, body) = request.into_parts();
+        let back = Back::read(&mut parts);
+        match self.way(entry, parts, body, &mut record).await {
+            Ok(passage) => back.respond(self, passage, record),
+            Err(refusal) => refuse(record, &refusal, entry),
+        }
+    }
+
+    /// Opens the record of an action, with room in the audit for it if there is any to be had.
+    pub(super) async fn record(&self) -> Box<Record> {
+        let slot = self.audit.reserve().await;
+        if let Err(error) = &slot {
+            tracing::error!(%error, "the audit takes no events");
+        }
+        Record::open(slot.ok(), &self.metrics)
+    }
+
+    /// normalize → identify → classify → decide → resolve → inject → forward.
+    async fn way(
+        &self,
+        entry: &Entry,
+        parts: Parts,
+        body: Incoming,
+        record: &mut Record,
+    ) -> Result<Passage, Refusal> {
+        if !record.is_recordable() {
+            return Err(record::unrecordable());
+        }
+        let arrival = Arrival::read(entry, &parts)?;
+        record.arrived(&arrival);
+        if internal::is_ours(&arrival.host) {
+            return internal::answer(self, &arrival, record).map(Passage::Ours);
+        }
+        let identity = self.identify(entry, &parts.headers, record).await?;
+        let rules = self.rules.current();
+        let place = Place::find(&rules, &arrival, &self.dialer)?;
+        place.record(record);
+        let permit = place.decide(&identity, record)?;
+        let (credential, endpoint) = self.resolve(&permit, &place, record).await?;
+        let departure =
+            Departure { arrival: &arrival, connector: place.connector(), endpoint, credential: &credential };
+        let outbound = departure.prepare(&permit, parts, body, &self.limits, record).await?;
+        record.begin().await?;
+        let response = forward::send(&self.upstream, outbound, self.limits.upstream_timeout, record).await?;
+        Ok(Passage::Theirs { response, credential, websocket: arrival.websocket })
+    }
+
+    async fn identify(
+        &self,
+        entry: &Entry,
+        headers: &HeaderMap,
+        record: &mut Record,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let own = crate::identity::claimed(headers)?;
+        let claim = match (&own, entry) {
+            (Some(claim), _) => Some(claim),
+            (None, Entry::Tunnel(tunnel)) => tunnel.claim.as_ref(),
+            (None, Entry::Direct) => None,
+        };
+        let identity = self.gate.identify(claim).await?;
+        record.identified(&identity, &self.workload);
+        self.gate.admit(&identity, &self.workload, &self.rules.current().bindings)?;
+        self.gate.pin(&identity, &self.workload)?;
+        Ok(identity)
+    }
+
+    async fn resolve(
+        &self,
+        permit: &Permit,
+        place: &Place<'_>,
+        record: &mut Record,
+    ) -> Result<(Arc<Credential>, Endpoint), Refusal> {
+        let refused = |error| self.credential_refusal(error, permit, place.host());
+        let connector = place.connector();
+        let resolved = self.resolver.resolve(permit, connector, place.captured()).await;
+        let credential = resolved.map_err(refused)?;
+        record.resolved(&credential);
+        let endpoint = place.endpoint(&credential)?;
+        Ok((credential, endpoint))
+    }
+}
+
+/// What a request that was not refused is answered with.
+enum Passage {
+    Ours(Response<Answer>),
+    Theirs { response: Response<upstream::Body>, credential: Arc<Credential>, websocket: bool },
+}
+
+/// What the way back needs of the request.
+struct Back {
+    version: Version,
+    upgrade: Option<OnUpgrade>,
+    timing: bool,
+    begun: std::time::Instant,
+}
+
+impl Back {
+    fn read(parts: &mut Parts) -> Self {
+        Self {
+            version: parts.version,
+            upgrade: parts.extensions.remove(),
+            timing: parts.headers.get(TIMING).is_some_and(|value| value == "?1"),
+            begun: std::time::Instant::now(),
+        }
+    }
+
+    fn respond(self, proxy: &Proxy, passage: Passage, record: Box<Record>) -> Response<Answer> {
+        let id = record.id();
+        let waited = record.waited().unwrap_or_default();
+        let own = self.begun.elapsed().saturating_sub(waited);
+        let mut response = match passage {
+            Passage::Ours(response) => response,
+            Passage::Theirs { response, credential, websocket } => {
+                proxy.metrics.overhead(own);
+                if websocket {
+                    websocket::answer(proxy, response, (self.upgrade, self.version), credential, record)
+                } else {
+                    forward::answer(response, credential, record)
+                }
+            }
+        };
+        if self.timing {
+            response.headers_mut().append("server-timing", server_timing(own, waited));
+        }
+        mark(response.headers_mut(), id);
+        response
+    }
+}
+
+/// The answer to a refused request; its record ends here.
+pub(super) fn refuse(mut record: Box<Record>, refusal: &Refusal, entry: &Entry) -> Response<Answer> {
+    let id = record.id();
+    let response = refusal.clone().into_response(id, entry.addresses_proxy());
+    record.refused(refusal, response.status().as_u16());
+    record.sent(response.body().len());
+    let mut response = response.map(Answer::ours);
+    mark(response.headers_mut(), id);
+    response
+}
+
+fn mark(headers: &mut HeaderMap, id: ActionId) {
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        headers.insert(ACTION, value);
+    }
+}
+
+/// Durations in milliseconds (W3C Server Timing §2).
+fn server_timing(own: Duration, upstream: Duration) -> HeaderValue {
+    let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    let text = format!("keybearer;dur={:.3}, upstream;dur={:.3}", ms(own), ms(upstream));
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

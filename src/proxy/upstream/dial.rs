@@ -1,0 +1,128 @@
+//! From a name to a verified connection: resolve, check every address, dial the one that was checked.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+use serde::Deserialize;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    Error,
+    guard::{AddressGuard, Refused},
+};
+use crate::host::{Host, Target};
+
+/// Where a name leads when it is not asked of DNS: an address, with or without another port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Override {
+    /// Another address, the same port.
+    Ip(IpAddr),
+    /// Another address and port.
+    Address(SocketAddr),
+}
+
+impl TryFrom<String> for Override {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let ip = text.parse().map(Self::Ip);
+        ip.or_else(|_| text.parse().map(Self::Address))
+            .map_err(|_| format!("{text:?} is neither an address nor an address with a port"))
+    }
+}
+
+/// Opens connections to providers. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Dialer {
+    overrides: Arc<HashMap<Host, Override>>,
+    guard: AddressGuard,
+    limit: Duration,
+}
+
+impl Dialer {
+    /// A dialer that gives up on one address after `limit`.
+    #[must_use]
+    pub fn new(overrides: HashMap<Host, Override>, guard: AddressGuard, limit: Duration) -> Self {
+        Self { overrides: Arc::new(overrides), guard, limit }
+    }
+
+    /// Opens a TCP connection to an address that belongs to the name and passed the guard.
+    ///
+    /// # Errors
+    /// [`Error::Address`] when no address passes the guard, [`Error::Resolve`] when the name has none, and
+    /// [`Error::Connect`] with the last failure when none answers.
+    pub async fn tcp(&self, target: &Target) -> Result<TcpStream, Error> {
+        let mut refused = None;
+        let mut failed = None;
+        for address in self.resolve(target).await? {
+            match self.guard.check(address) {
+                Err(why) => refused = Some(why),
+                Ok(checked) => match self.connect(checked).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => failed = Some(error),
+                },
+            }
+        }
+        Err(match (failed, refused) {
+            (Some(error), _) => Error::Connect(error),
+            (None, Some(why)) => Error::Address(why),
+            (None, None) => {
+                Error::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+            }
+        })
+    }
+
+    /// Opens TLS to the target; its certificate must be for the target's host.
+    ///
+    /// # Errors
+    /// As [`Dialer::tcp`], and [`Error::Tls`] when the handshake fails or the certificate is not accepted.
+    pub async fn tls(
+        &self,
+        target: &Target,
+        config: Arc<ClientConfig>,
+    ) -> Result<TlsStream<TcpStream>, Error> {
+        let tcp = self.tcp(target).await?;
+        let name = match &target.host {
+            Host::Name(name) => {
+                ServerName::try_from(name.to_string()).map_err(|error| Error::Tls(io::Error::other(error)))?
+            }
+            Host::Ip(ip) => ServerName::IpAddress((*ip).into()),
+        };
+        match timeout(self.limit, TlsConnector::from(config).connect(name, tcp)).await {
+            Ok(handshake) => handshake.map_err(Error::Tls),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// What the guard says of an address that a request names literally.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn check(&self, address: SocketAddr) -> Result<SocketAddr, Refused> {
+        self.guard.check(address)
+    }
+
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, Error> {
+        match (self.overrides.get(&target.host), &target.host) {
+            (Some(Override::Ip(ip)), _) | (None, Host::Ip(ip)) => Ok(vec![SocketAddr::new(*ip, target.port)]),
+            (Some(Override::Address(address)), _) => Ok(vec![*address]),
+            (None, Host::Name(name)) => {
+                let found = timeout(self.limit, tokio::net::lookup_host((&**name, target.port))).await;
+                Ok(found.map_err(|_| Error::Timeout)?.map_err(Error::Resolve)?.collect())
+            }
+        }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+        let stream = timeout(self.limit, TcpStream::connect(address)).await.map_err(io::Error::from)??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
