@@ -54,6 +54,7 @@
 //!
 //! Each has its own test file in `tests/it/laws/`.
 
+pub mod admin;
 pub mod audit;
 pub mod catalog;
 pub mod credential;

@@ -1,0 +1,257 @@
+//! What can be asked of the vault, and what is answered. Both travel as JSON.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Secrets;
+use crate::{
+    id::{AccountKey, ConnectorName, Scope, TenantId},
+    vault::{Account, Overview, Status},
+};
+
+/// One thing to do: `{"freeze": {"account": "acme/github/role:researcher", "by": "alice"}}`.
+///
+/// Tagged from outside, because the other forms of serde keep a copy of what they read, secrets among it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Command {
+    /// Adds an account, active.
+    Add {
+        /// What names it.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+        /// The fields that its connector wants.
+        secrets: Secrets,
+        /// What the provider lets this account do, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scopes: Option<BTreeSet<Scope>>,
+        /// What fills the connector's placeholders, such as `instance`.
+        #[serde(default)]
+        metadata: BTreeMap<String, String>,
+    },
+    /// Shows all accounts, or those of one tenant.
+    List {
+        /// Whose.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<TenantId>,
+    },
+    /// Shows one account.
+    Show {
+        /// Which one.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+    },
+    /// Gives an account another secret.
+    Rotate {
+        /// Which one.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+        /// The fields that its connector wants.
+        secrets: Secrets,
+    },
+    /// Forbids the use of an account, and ends its open streams.
+    Freeze {
+        /// Which one.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+        /// Who does it, for the agents to read.
+        by: String,
+    },
+    /// Allows the use of a frozen account.
+    Unfreeze {
+        /// Which one.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+    },
+    /// Takes an account's secret away and keeps the rest.
+    Revoke {
+        /// Which one.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+    },
+    /// Removes an account.
+    Remove {
+        /// Which one.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+    },
+    /// Shows what is in the vault, in numbers.
+    VaultStatus,
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The account as it is now.
+    Account(Box<Listed>),
+    /// The accounts, in the order of their keys.
+    Accounts(Vec<Listed>),
+    /// The account is gone.
+    Removed(#[serde(with = "as_text")] AccountKey),
+    /// The vault.
+    Vault(VaultOverview),
+}
+
+/// An account as people may see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// `acme/salesforce/role:researcher`.
+    #[serde(with = "as_text")]
+    pub account: AccountKey,
+    /// The customer organisation.
+    pub tenant: TenantId,
+    /// The external system.
+    pub connector: ConnectorName,
+    /// `role:researcher`.
+    pub principal: String,
+    /// `active`, `frozen` or `revoked`.
+    pub status: String,
+    /// Who froze it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen_by: Option<String>,
+    /// What the provider lets it do; `null` where that is not known.
+    pub scopes: Option<BTreeSet<Scope>>,
+    /// When its secret ends; `null` where it does not end by itself.
+    pub expires: Option<Timestamp>,
+    /// Its fields, each with the last characters of its value.
+    pub fields: BTreeMap<String, String>,
+    /// What fills its connector's placeholders.
+    pub metadata: BTreeMap<String, String>,
+    /// Counts its changes.
+    pub generation: u64,
+    /// The id of the event that added it.
+    pub authorization: Option<String>,
+    /// When it was added.
+    pub created: Timestamp,
+    /// When it was changed last.
+    pub updated: Timestamp,
+}
+
+impl From<&Account> for Listed {
+    fn from(account: &Account) -> Self {
+        let fields = account.material.fields().iter();
+        Self {
+            account: account.key.clone(),
+            tenant: account.key.tenant.clone(),
+            connector: account.key.connector.clone(),
+            principal: account.key.principal.to_string(),
+            status: account.status.as_str().to_owned(),
+            frozen_by: match &account.status {
+                Status::Frozen { by } => Some(by.clone()),
+                Status::Active | Status::Revoked => None,
+            },
+            scopes: account.scopes.clone(),
+            expires: None, // what is pasted says nothing about its end
+            fields: fields.map(|(name, secret)| (name.clone(), secret.masked())).collect(),
+            metadata: account.metadata.clone(),
+            generation: account.generation,
+            authorization: account.authorization.clone(),
+            created: account.created,
+            updated: account.updated,
+        }
+    }
+}
+
+/// What is in the vault, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultOverview {
+    /// Where the accounts lie: `sled`.
+    pub backend: String,
+    /// The store's directory, where it has one.
+    pub dir: Option<PathBuf>,
+    /// Tells keys apart, and nothing else about them.
+    pub key_fingerprint: String,
+    /// How many tenants have accounts.
+    pub tenants: usize,
+    /// Connector → status → how many accounts. Only what occurs.
+    pub accounts: BTreeMap<ConnectorName, BTreeMap<String, usize>>,
+    /// The accounts that do not open.
+    pub unreadable: Vec<String>,
+}
+
+impl From<Overview> for VaultOverview {
+    fn from(overview: Overview) -> Self {
+        let mut accounts: BTreeMap<ConnectorName, BTreeMap<String, usize>> = BTreeMap::new();
+        for ((connector, status), count) in overview.accounts {
+            accounts.entry(connector).or_default().insert(status.to_owned(), count);
+        }
+        Self {
+            backend: overview.backend.as_str().to_owned(),
+            dir: overview.dir,
+            key_fingerprint: overview.key.to_string(),
+            tenants: overview.tenants,
+            accounts,
+            unreadable: overview.unreadable.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// A value as the text that it is displayed as.
+mod as_text {
+    use super::{Deserialize, Deserializer, FromStr, Serializer, fmt};
+
+    pub(super) fn serialize<T: fmt::Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(input: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(input)?.parse().map_err(super::custom)
+    }
+}
+
+fn custom<E: serde::de::Error>(error: impl fmt::Display) -> E {
+    E::custom(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{id::Principal, secret::Secret, vault::Material};
+
+    fn account() -> Account {
+        Account {
+            key: "acme/slack/role:writer".parse().unwrap(),
+            generation: 3,
+            material: Material::Static {
+                fields: [("token".to_owned(), Secret::new(b"xoxb-0123456789abcd".to_vec()))].into(),
+            },
+            scopes: None,
+            metadata: BTreeMap::new(),
+            status: Status::Frozen { by: "alice".to_owned() },
+            authorization: None,
+            created: Timestamp::UNIX_EPOCH,
+            updated: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_listed_account_shows_four_characters_of_its_secret() {
+        let listed = Listed::from(&account());
+        let text = serde_json::to_string(&listed).unwrap();
+        assert!(text.contains("…abcd") && !text.contains("0123456789"), "{text}");
+        assert_eq!(listed.account.principal, Principal::Role("writer".parse().unwrap()));
+        assert_eq!(serde_json::from_str::<Listed>(&text).unwrap(), listed);
+    }
+
+    #[test]
+    fn commands_read_as_they_are_documented() {
+        let freeze: Command =
+            serde_json::from_str(r#"{"freeze": {"account": "acme/slack/tenant", "by": "alice"}}"#).unwrap();
+        assert!(matches!(freeze, Command::Freeze { by, .. } if by == "alice"));
+        assert_eq!(serde_json::from_str::<Command>(r#""vault_status""#).unwrap(), Command::VaultStatus);
+        assert!(serde_json::from_str::<Command>(r#"{"show": {"account": "acme"}}"#).is_err());
+        assert!(serde_json::from_str::<Command>(r#"{"show": {"account": "a/b/tenant", "x": 1}}"#).is_err());
+    }
+}

@@ -1,0 +1,341 @@
+//! Changing accounts: checked against the policy, recorded, made, and known to the next request.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio::sync::Mutex;
+
+use super::{Command, Error, Listed, Reply, Secrets, fit};
+use crate::{
+    audit::{Audit, Event, Kind},
+    credential::Resolver,
+    drain::Drain,
+    id::{AccountKey, ActionId, Scope},
+    ruleset::Rules,
+    vault::{self, Account, Material, NewAccount, Status, Vault},
+};
+
+/// Where accounts are changed. Cloning is cheap, and all clones are one desk.
+#[derive(Clone)]
+pub struct Desk(Arc<Inner>);
+
+struct Inner {
+    vault: Vault,
+    audit: Audit,
+    rules: Rules,
+    resolver: Resolver,
+    drain: Drain,
+    /// One change at a time: what is recorded before a change must still be true when it is made.
+    changing: Mutex<()>,
+}
+
+/// What is about to be recorded and made.
+struct Change {
+    event: &'static str,
+    detail: Option<String>,
+    /// The account as it is, or as it will be where it is new.
+    generation: u64,
+    authorization: Option<String>,
+    scopes: Option<BTreeSet<Scope>>,
+}
+
+impl Desk {
+    /// A desk over this vault. What it changes is recorded in `audit`, fits `rules`, and is told to `resolver`.
+    #[must_use]
+    pub fn new(vault: Vault, audit: Audit, rules: Rules, resolver: Resolver, drain: Drain) -> Self {
+        Self(Arc::new(Inner { vault, audit, rules, resolver, drain, changing: Mutex::default() }))
+    }
+
+    /// Does what is asked. A change is on the disk, recorded, and known to the next request when this returns;
+    /// one that cannot be recorded is not made. A change that has begun is finished even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`Error`], with what to do.
+    pub async fn execute(&self, command: Command) -> Result<Reply, Error> {
+        let vault = &self.0.vault;
+        match command {
+            Command::List { tenant } => {
+                let accounts = vault.list(tenant.as_ref()).await?;
+                Ok(Reply::Accounts(accounts.iter().map(Listed::from).collect()))
+            }
+            Command::Show { account } => Ok(reply(&self.existing(&account).await?)),
+            Command::VaultStatus => Ok(Reply::Vault(vault.status().await?.into())),
+            change => {
+                let desk = self.clone();
+                let changed = self.0.drain.spawn(async move { desk.change(change).await });
+                changed.await.map_err(|_| Error::Interrupted)?
+            }
+        }
+    }
+
+    pub(super) fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    pub(super) fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.0.rules
+    }
+
+    async fn change(&self, command: Command) -> Result<Reply, Error> {
+        let _only = self.0.changing.lock().await;
+        match command {
+            Command::Add { account, secrets, scopes, metadata } => {
+                self.add(account, secrets, scopes, metadata).await
+            }
+            Command::Rotate { account, secrets } => self.rotate(account, secrets).await,
+            Command::Freeze { account, by } => self.freeze(account, by).await,
+            Command::Unfreeze { account } => self.unfreeze(account).await,
+            Command::Revoke { account } => self.revoke(account).await,
+            Command::Remove { account } => self.remove(account).await,
+            Command::List { .. } | Command::Show { .. } | Command::VaultStatus => Err(Error::Interrupted),
+        }
+    }
+
+    async fn add(
+        &self,
+        key: AccountKey,
+        secrets: Secrets,
+        scopes: Option<BTreeSet<Scope>>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<Reply, Error> {
+        let rules = self.0.rules.current();
+        let connector = fit::connector_for(&rules.catalog, &key.connector, scopes.as_ref(), &metadata)?;
+        let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
+        if self.0.vault.account(&key).await?.is_some() {
+            return Err(vault::Error::Exists(key).into());
+        }
+        let id = ActionId::now();
+        let authorization = Some(id.to_string());
+        let change = Change {
+            event: "account.added",
+            detail: None,
+            generation: 1,
+            authorization: authorization.clone(),
+            scopes: scopes.clone(),
+        };
+        self.record(id, &key, change).await?;
+        let material = Material::Static { fields };
+        let new = NewAccount { key: key.clone(), material, scopes, metadata, authorization };
+        self.made(&key, self.0.vault.add(new).await).await.map(|account| reply(&account))
+    }
+
+    async fn rotate(&self, key: AccountKey, secrets: Secrets) -> Result<Reply, Error> {
+        let rules = self.0.rules.current();
+        let connector = fit::connector_of(&rules.catalog, &key.connector)?;
+        let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
+        let before = self.existing(&key).await?;
+        self.record_next(&before, "account.rotated", None).await?;
+        self.made(&key, self.0.vault.rotate(&key, fields).await).await.map(|account| reply(&account))
+    }
+
+    async fn freeze(&self, key: AccountKey, by: String) -> Result<Reply, Error> {
+        let before = self.existing(&key).await?;
+        match before.status {
+            Status::Active => {}
+            Status::Frozen { .. } => return Ok(reply(&before)),
+            Status::Revoked => return Err(vault::Error::Revoked(key).into()),
+        }
+        self.record_next(&before, "account.frozen", Some(format!("by {by}"))).await?;
+        self.made(&key, self.0.vault.freeze(&key, &by).await).await.map(|account| reply(&account))
+    }
+
+    async fn unfreeze(&self, key: AccountKey) -> Result<Reply, Error> {
+        let before = self.existing(&key).await?;
+        match before.status {
+            Status::Frozen { .. } => {}
+            Status::Active => return Ok(reply(&before)),
+            Status::Revoked => return Err(vault::Error::Revoked(key).into()),
+        }
+        self.record_next(&before, "account.unfrozen", None).await?;
+        self.made(&key, self.0.vault.unfreeze(&key).await).await.map(|account| reply(&account))
+    }
+
+    async fn revoke(&self, key: AccountKey) -> Result<Reply, Error> {
+        let before = self.existing(&key).await?;
+        if before.status == Status::Revoked {
+            return Ok(reply(&before));
+        }
+        self.record_next(&before, "account.revoked", None).await?;
+        self.made(&key, self.0.vault.revoke(&key).await).await.map(|account| reply(&account))
+    }
+
+    /// Also removes an account that does not open: then neither its generation nor its authorization is known.
+    async fn remove(&self, key: AccountKey) -> Result<Reply, Error> {
+        match self.existing(&key).await {
+            Ok(before) => {
+                let change =
+                    Change { generation: before.generation, ..Change::of(&before, "account.removed") };
+                self.record(ActionId::now(), &key, change).await?;
+            }
+            Err(Error::Vault(vault::Error::Unopened { removable: true, why, .. })) => {
+                let detail = Some(format!("it did not open: {why}"));
+                let change = Change {
+                    event: "account.removed",
+                    detail,
+                    generation: 0,
+                    authorization: None,
+                    scopes: None,
+                };
+                self.record(ActionId::now(), &key, change).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.made(&key, self.0.vault.remove(&key).await).await.map(|()| Reply::Removed(key))
+    }
+
+    async fn existing(&self, key: &AccountKey) -> Result<Account, Error> {
+        Ok(self.0.vault.account(key).await?.ok_or_else(|| vault::Error::Missing(key.clone()))?)
+    }
+
+    async fn record_next(
+        &self,
+        before: &Account,
+        event: &'static str,
+        detail: Option<String>,
+    ) -> Result<(), Error> {
+        self.record(ActionId::now(), &before.key, Change { detail, ..Change::of(before, event) }).await
+    }
+
+    async fn record(&self, id: ActionId, key: &AccountKey, change: Change) -> Result<(), Error> {
+        let event = Event {
+            id: Some(id),
+            detail: change.detail.map(Cow::Owned),
+            generation: Some(change.generation),
+            authorization: change.authorization.map(Arc::from),
+            scopes_granted: change.scopes.map(Vec::from_iter),
+            ..about(key, change.event)
+        };
+        Ok(self.0.audit.record(event).await?)
+    }
+
+    /// Makes the change known to the next request. One that was recorded and then not made is recorded as that.
+    async fn made<T>(&self, key: &AccountKey, outcome: Result<T, vault::Error>) -> Result<T, Error> {
+        self.0.resolver.changed(key).await; // also where the store failed: it may have been made
+        if let Err(error) = &outcome {
+            let failed = Event {
+                id: Some(ActionId::now()),
+                error: Some(Cow::Borrowed("vault_unavailable")),
+                detail: Some(Cow::Owned(format!("the change recorded before was not made: {error}"))),
+                ..about(key, "account.failed")
+            };
+            if let Err(unrecorded) = self.0.audit.record(failed).await {
+                tracing::error!(account = %key, %error, %unrecorded, "a change was recorded, then not made");
+            }
+        }
+        Ok(outcome?)
+    }
+}
+
+impl Change {
+    /// The next generation of an account.
+    fn of(before: &Account, event: &'static str) -> Self {
+        Self {
+            event,
+            detail: None,
+            generation: before.generation + 1,
+            authorization: before.authorization.clone(),
+            scopes: before.scopes.clone(),
+        }
+    }
+}
+
+fn about(key: &AccountKey, event: &'static str) -> Event {
+    Event {
+        tenant: Some(key.tenant.clone()),
+        connector: Some(key.connector.clone()),
+        principal: Some(key.principal.clone()),
+        account: Some(key.to_string().into()),
+        ..Event::of(Kind::Account, event)
+    }
+}
+
+fn reply(account: &Account) -> Reply {
+    Reply::Account(Box::new(Listed::from(account)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::{audit, catalog::Catalog, ruleset::Ruleset, secret::Secret};
+
+    const CONNECTOR: &str = "{hosts: [api.crm.test], auth: {type: static}, \
+         inject: [{header: Authorization, value: 'Bearer {token}'}], scopes: {}}";
+
+    /// A desk whose audit log has room for so many events at a time, and waits for it only a moment.
+    async fn desk(folder: &std::path::Path, room: usize) -> Desk {
+        let drain = Drain::default();
+        let vault = Vault::in_memory(&drain).await.unwrap();
+        let config = audit::Config { room, patience: Duration::from_millis(20), ..audit::Config::default() };
+        let metrics = audit::Metrics::register(&Registry::new()).unwrap();
+        let audit = Audit::open(&config, folder, &metrics).unwrap();
+        let mut rules = Ruleset::default();
+        let crm = ("crm".parse().unwrap(), serde_saphyr::from_str(CONNECTOR).unwrap());
+        rules.catalog = Catalog::compile(vec![crm]).unwrap();
+        let resolver = Resolver::new(vault.clone().into());
+        Desk::new(vault, audit, Rules::fixed(rules), resolver, drain)
+    }
+
+    fn secrets(field: &str, value: &str) -> Secrets {
+        Secrets([(field.to_owned(), Secret::new(value.into()))].into())
+    }
+
+    fn add(account: &str, secrets: Secrets) -> Command {
+        Command::Add { account: account.parse().unwrap(), secrets, scopes: None, metadata: BTreeMap::new() }
+    }
+
+    fn recorded(desk: &Desk) -> Vec<String> {
+        let filter = audit::Filter { kind: Some(Kind::Account), ..audit::Filter::default() };
+        let found = audit::query(desk.audit().path(), &filter, usize::MAX).unwrap();
+        found.events.into_iter().map(|found| found.event.event.unwrap().into_owned()).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_change_that_cannot_be_recorded_is_not_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path(), 1).await;
+        let the_only_room = desk.audit().reserve().await.unwrap();
+        let refused = desk.execute(add("acme/crm/tenant", secrets("token", "kb-0123456789"))).await;
+        assert!(matches!(refused, Err(Error::Audit(_))), "{refused:?}");
+        assert_eq!(desk.execute(Command::List { tenant: None }).await.unwrap(), Reply::Accounts(vec![]));
+        drop(the_only_room);
+        desk.execute(add("acme/crm/tenant", secrets("token", "kb-0123456789"))).await.unwrap();
+        assert_eq!(recorded(&desk), ["account.added"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_refused_beforehand_is_not_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path(), 1).await;
+        for wrong in [
+            add("acme/crm/tenant", secrets("token", "short")),
+            add("acme/crm/tenant", secrets("tokn", "kb-0123456789")),
+            add("acme/crm/tenant", Secrets(BTreeMap::new())),
+            add("acme/crn/tenant", secrets("token", "kb-0123456789")),
+            Command::Revoke { account: "acme/crm/tenant".parse().unwrap() },
+        ] {
+            assert!(desk.execute(wrong).await.is_err());
+        }
+        assert_eq!(recorded(&desk), Vec::<String>::new());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_many_that_add_the_same_account_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let desk = desk(folder.path(), 8).await;
+        let all = (0..8).map(|_| desk.execute(add("acme/crm/tenant", secrets("token", "kb-0123456789"))));
+        let done = futures_util::future::join_all(all).await;
+        assert_eq!(done.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+        assert_eq!(recorded(&desk), ["account.added"]);
+    }
+}

@@ -1,0 +1,196 @@
+//! Whether an account fits its connector as the policy files describe it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    catalog::{AuthType, Catalog, Connector},
+    document::did_you_mean,
+    id::{ConnectorName, Scope},
+};
+
+/// Why an account would be of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// The policy files have no such connector.
+    #[error("there is no connector {name}{guess}")]
+    Connector {
+        /// As it was written.
+        name: ConnectorName,
+        /// `; did you mean ...?`, or nothing.
+        guess: String,
+    },
+    /// The connector injects nothing.
+    #[error("connector {0} has `auth: {{type: none}}`: it needs no account")]
+    NoAuth(ConnectorName),
+    /// The connector's hosts leave something open that the account does not fill.
+    #[error(
+        "connector {connector} is at {host}, and the account does not say which {name}: add --meta {name}=..."
+    )]
+    Metadata {
+        /// The connector.
+        connector: ConnectorName,
+        /// Its host pattern.
+        host: String,
+        /// What is open in it.
+        name: String,
+    },
+    /// What fills a host makes no host of that pattern.
+    #[error("the metadata {name}={value} makes no host of connector {connector} ({hosts})")]
+    Host {
+        /// The connector.
+        connector: ConnectorName,
+        /// Its host patterns.
+        hosts: String,
+        /// Which of the metadata.
+        name: String,
+        /// What it says.
+        value: String,
+    },
+    /// The connector has no such scope.
+    #[error("connector {connector} has no scope {scope}{guess}")]
+    Scope {
+        /// The connector.
+        connector: ConnectorName,
+        /// As it was written.
+        scope: Scope,
+        /// `; did you mean ...?`, or nothing.
+        guess: String,
+    },
+}
+
+/// The connector of a new account, if the account fits it.
+///
+/// # Errors
+/// [`Misfit`], for the first thing that does not fit.
+pub fn connector_for<'a>(
+    catalog: &'a Catalog,
+    name: &ConnectorName,
+    scopes: Option<&BTreeSet<Scope>>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<&'a Arc<Connector>, Misfit> {
+    let connector = connector_of(catalog, name)?;
+    check_metadata(connector, metadata)?;
+    check_scopes(connector, scopes.into_iter().flatten())?;
+    Ok(connector)
+}
+
+/// The connector of that name, which must take accounts.
+///
+/// # Errors
+/// [`Misfit::Connector`], [`Misfit::NoAuth`].
+pub fn connector_of<'a>(catalog: &'a Catalog, name: &ConnectorName) -> Result<&'a Arc<Connector>, Misfit> {
+    let Some(connector) = catalog.connector(name.as_str()) else {
+        let guess = did_you_mean(name.as_str(), catalog.connectors().map(|other| other.name.as_str()));
+        return Err(Misfit::Connector { name: name.clone(), guess });
+    };
+    match connector.auth.kind {
+        AuthType::None => Err(Misfit::NoAuth(name.clone())),
+        _ => Ok(connector),
+    }
+}
+
+/// What an account's metadata must say, because all of the connector's hosts leave it open. Where one host is
+/// fixed, the others are for accounts that say more.
+pub fn needed(connector: &Connector) -> impl Iterator<Item = &str> {
+    let all_open = connector.hosts.iter().all(|host| host.placeholder().is_some());
+    connector.placeholders().take(usize::from(all_open))
+}
+
+fn check_scopes<'a>(
+    connector: &Connector,
+    mut scopes: impl Iterator<Item = &'a Scope>,
+) -> Result<(), Misfit> {
+    match scopes.find(|scope| !connector.scopes.contains_key(*scope)) {
+        None => Ok(()),
+        Some(scope) => Err(Misfit::Scope {
+            connector: connector.name.clone(),
+            scope: scope.clone(),
+            guess: did_you_mean(scope.as_str(), connector.scopes.keys().map(Scope::as_str)),
+        }),
+    }
+}
+
+fn check_metadata(connector: &Connector, metadata: &BTreeMap<String, String>) -> Result<(), Misfit> {
+    let no_host = |name: &str, value: &str| Misfit::Host {
+        connector: connector.name.clone(),
+        hosts: connector.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        name: name.to_owned(),
+        value: value.to_owned(),
+    };
+    let has_target = connector.target(metadata).is_some();
+    if let Some(url) = metadata.get("instance_url").filter(|_| !has_target) {
+        return Err(no_host("instance_url", url));
+    }
+    for pattern in &connector.hosts {
+        if let Some(name) = pattern.placeholder()
+            && let Some(value) = metadata.get(name)
+            && pattern.fill(value).is_none()
+        {
+            return Err(no_host(name, value));
+        }
+    }
+    match needed(connector).next() {
+        Some(name) if !has_target => Err(Misfit::Metadata {
+            connector: connector.name.clone(),
+            host: connector.hosts.first().map(ToString::to_string).unwrap_or_default(),
+            name: name.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let describe = |name: &str, hosts: &str, auth: &str, inject: &str| {
+            let spec = format!(
+                "{{hosts: {hosts}, auth: {{type: {auth}}}, inject: {inject}, scopes: {{\"items:read\": []}}}}"
+            );
+            (name.parse().unwrap(), serde_saphyr::from_str(&spec).unwrap())
+        };
+        let token = r#"[{header: Authorization, value: "Bearer {token}"}]"#;
+        Catalog::compile(vec![
+            describe("salesforce", r#"["{instance}.sf.test"]"#, "static", token),
+            describe("openai", r#"["api.ai.test", "{region}.ai.test"]"#, "static", token),
+            describe("open", r#"["open.test"]"#, "none", "[]"),
+        ])
+        .unwrap()
+    }
+
+    fn told(connector: &str, scopes: &[&str], metadata: &[(&str, &str)]) -> Result<(), String> {
+        let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let metadata = metadata.iter().map(owned).collect();
+        connector_for(&catalog(), &connector.parse().unwrap(), Some(&scopes), &metadata)
+            .map(drop)
+            .map_err(|misfit| misfit.to_string())
+    }
+
+    #[test]
+    fn what_fits_is_taken() {
+        assert_eq!(told("salesforce", &["items:read"], &[("instance", "na47")]), Ok(()));
+        assert_eq!(told("salesforce", &[], &[("instance_url", "https://na47.sf.test")]), Ok(()));
+        assert_eq!(told("openai", &[], &[]), Ok(()));
+        assert_eq!(told("openai", &[], &[("region", "eu")]), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_with_a_way_out() {
+        for (outcome, says) in [
+            (told("salesfroce", &[], &[]), "did you mean `salesforce`?"),
+            (told("open", &[], &[]), "needs no account"),
+            (told("salesforce", &[], &[]), "add --meta instance=..."),
+            (told("salesforce", &[], &[("instance", "a/b")]), "instance=a/b makes no host"),
+            (told("salesforce", &[], &[("instance_url", "https://evil.test")]), "makes no host"),
+            (told("openai", &["items:raed"], &[]), "did you mean `items:read`?"),
+        ] {
+            let told = outcome.unwrap_err();
+            assert!(told.contains(says), "{told}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The TCP listener, and the admin API that it shares with the socket.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use prometheus::Registry;
+use tokio::{net::TcpListener, time::timeout};
+use zeroize::Zeroizing;
+
+use super::{Command, Config, Desk, Error, Fault, Reply, health, page, server};
+use crate::{
+    drain::Drain,
+    host::{Authority, Host},
+    secret::Secret,
+    telemetry,
+};
+
+/// More than the largest account: 32 fields of 64 KiB, with room for escapes.
+const LARGEST_BODY: usize = 4 << 20;
+/// How long a command may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many characters a token has.
+const TOKEN: std::ops::RangeInclusive<usize> = 32..=1024;
+
+/// What the TCP listener serves.
+pub struct Site {
+    desk: Desk,
+    registry: Registry,
+    token: Option<Secret>,
+}
+
+impl Site {
+    /// Reads the token, where one is configured.
+    ///
+    /// # Errors
+    /// [`Error::Token`], [`Error::TokenText`].
+    pub fn new(desk: Desk, registry: Registry, config: &Config) -> Result<Self, Error> {
+        let token = config.token_file.as_deref().map(read_token).transpose()?;
+        Ok(Self { desk, registry, token })
+    }
+
+    /// Serves until the drain begins.
+    pub fn serve(self, listener: TcpListener, drain: &Drain) {
+        drain.spawn(server::serve(listener, self.router(), drain.clone()));
+    }
+
+    fn router(self) -> Router {
+        let mut router = Router::new()
+            .route("/metrics", get(metrics))
+            .with_state(self.registry)
+            .merge(health::router(self.desk.clone()))
+            .merge(page::router(self.desk.clone()));
+        if let Some(token) = self.token {
+            let guarded = api(self.desk);
+            router = router
+                .merge(guarded.route_layer(middleware::from_fn_with_state(Arc::new(token), authorised)));
+        }
+        router
+            .fallback(nothing_here)
+            .layer(middleware::from_fn(known_host))
+            .layer(middleware::map_response(quiet))
+    }
+}
+
+fn read_token(path: &Path) -> Result<Secret, Error> {
+    let failed = |source| Error::Token { path: path.to_owned(), source };
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
+    let token = text.trim();
+    if !TOKEN.contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::TokenText(path.to_owned()));
+    }
+    Ok(Secret::new(token.as_bytes().to_vec()))
+}
+
+/// The admin API: `POST /v1/accounts` with a [`Command`], answered with a [`Reply`] or a [`Fault`].
+pub(super) fn api(desk: Desk) -> Router {
+    Router::new().route("/v1/accounts", post(execute)).with_state(desk)
+}
+
+/// Whatever was asked, it is not here.
+pub(super) async fn nothing_here() -> Response {
+    let detail = "there is nothing here: see /metrics, /healthz and /readyz".to_owned();
+    fault(StatusCode::NOT_FOUND, Fault { error: "not_found".to_owned(), detail })
+}
+
+async fn execute(State(desk): State<Desk>, request: Request) -> Response {
+    let command = match read(request.into_body()).await {
+        Ok(command) => command,
+        Err(refused) => return refused,
+    };
+    match desk.execute(command).await {
+        Ok(reply) => Json::<Reply>(reply).into_response(),
+        Err(error) => {
+            let told = Fault { error: error.code().to_owned(), detail: error.to_string() };
+            fault(error.status(), told)
+        }
+    }
+}
+
+/// Reads a command into memory that is wiped. What is wrong with it is told by place only: the parser quotes.
+async fn read(body: Body) -> Result<Command, Response> {
+    let bad =
+        |detail: String| fault(StatusCode::BAD_REQUEST, Fault { error: "bad_request".to_owned(), detail });
+    let collected = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
+    let Ok(Ok(body)) = collected else {
+        return Err(bad(format!("the body did not arrive, or is longer than {LARGEST_BODY} bytes")));
+    };
+    let text = Zeroizing::new(Vec::from(body.to_bytes()));
+    serde_json::from_slice(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        bad(format!("the body is no command from line {line}, column {column} on: see docs/admin-api.md"))
+    })
+}
+
+async fn metrics(State(registry): State<Registry>) -> Response {
+    match telemetry::exposition(&registry) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn authorised(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+    let given = bearer(request.headers()).map(|text| Secret::new(text.as_bytes().to_vec()));
+    if given.is_some_and(|given| given == *token) {
+        return next.run(request).await;
+    }
+    let detail = "send `Authorization: Bearer` with the token of admin.token_file".to_owned();
+    let mut refused = fault(StatusCode::UNAUTHORIZED, Fault { error: "unauthorized".to_owned(), detail });
+    refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    refused
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
+}
+
+/// Against DNS rebinding: a page of another site, loaded into an operator's browser under a name that resolves
+/// to us, sends that name. Names that only a cluster's or this machine's resolver gives out are ours.
+async fn known_host(request: Request, next: Next) -> Response {
+    let named = request.uri().host().map(str::as_bytes);
+    let headers = request.headers().get_all(header::HOST).iter().map(HeaderValue::as_bytes);
+    if named.into_iter().chain(headers).all(is_known) {
+        return next.run(request).await;
+    }
+    let detail = "use an address, localhost or a cluster's name for this listener".to_owned();
+    fault(StatusCode::MISDIRECTED_REQUEST, Fault { error: "misdirected".to_owned(), detail })
+}
+
+fn is_known(host: &[u8]) -> bool {
+    let authority = str::from_utf8(host).ok().and_then(|text| Authority::parse(text).ok());
+    authority.is_some_and(|authority| is_ours(&authority.host))
+}
+
+/// Addresses; names without a dot, which no public resolver gives out; and those of loopback and Kubernetes.
+fn is_ours(host: &Host) -> bool {
+    host.name().is_none_or(|name| {
+        !name.contains('.') || [".localhost", ".svc", ".cluster.local"].iter().any(|end| name.ends_with(end))
+    })
+}
+
+/// No answer is for a cache, a frame or a guess at its type.
+async fn quiet(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+fn fault(status: StatusCode, fault: Fault) -> Response {
+    (status, Json(fault)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_anyone_can_register_is_not_ours() {
+        for ours in [
+            "127.0.0.1:7090",
+            "[::1]:7090",
+            "10.1.2.3",
+            "localhost:7090",
+            "keybearer",
+            "kb.agents.svc",
+            "kb.agents.svc.cluster.local:80",
+        ] {
+            assert!(is_known(ours.as_bytes()), "{ours}");
+        }
+        for other in
+            ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:7090", "svc.evil", "", "a b"]
+        {
+            assert!(!is_known(other.as_bytes()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_bearer_token_is_taken_whatever_the_case_of_its_scheme() {
+        let of = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+            bearer(&headers).map(str::to_owned)
+        };
+        assert_eq!(of("bearer abc"), Some("abc".to_owned()));
+        assert_eq!(of("Basic abc"), None);
+        assert_eq!(of("Bearer"), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! For operators: connected accounts, health and metrics. What agents may ask is in [`proxy`](crate::proxy).
+//!
+//! [`Desk::execute`] is the one function that changes accounts. The command line calls it in its own process, or
+//! through [`Client`] over the socket of a running proxy; the admin API calls it for both listeners.
+//!
+//! | listener | who may | what |
+//! |---|---|---|
+//! | `admin.sock` (mode 0600) | the user who runs the proxy | the admin API |
+//! | `listen.admin` | whoever reaches it | `/metrics`, `/healthz`, `/readyz`, `/connect/...` |
+//! | `listen.admin`, with the token of `admin.token_file` | its holder | the admin API too |
+
+mod client;
+mod command;
+mod desk;
+mod error;
+mod fit;
+mod health;
+mod http;
+mod page;
+mod server;
+mod socket;
+mod wire;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use self::{
+    client::Client,
+    command::{Command, Listed, Reply, VaultOverview},
+    desk::Desk,
+    error::{Error, Fault},
+    fit::{Misfit, connector_for, connector_of, needed},
+    http::Site,
+    socket::Socket,
+    wire::Secrets,
+};
+
+/// The `admin:` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// A file with the token that opens the admin API on the TCP listener. Without it, that API is on the socket
+    /// only.
+    pub token_file: Option<PathBuf>,
+}

@@ -1,0 +1,138 @@
+//! Secrets on their way from the command line to the process that seals them.
+
+use std::{collections::BTreeMap, fmt, io};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+    ser,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    secret::Secret,
+    vault::{SecretError, parse_secret_input},
+};
+
+/// The secrets of one account, by field name. As JSON they are an object of texts, and only a [`Command`] that
+/// goes to the process with the vault is ever written as JSON: replies and logs have no such type.
+///
+/// [`Command`]: super::Command
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secrets(pub BTreeMap<String, Secret>);
+
+impl Secrets {
+    /// The secrets, if they are those of exactly these fields and could be such.
+    ///
+    /// # Errors
+    /// As [`parse_secret_input`], which reads what people write: there is one reading for both.
+    pub(super) fn checked(self, fields: &[String]) -> Result<BTreeMap<String, Secret>, SecretError> {
+        if let Some(stranger) = self.0.keys().find(|name| !fields.contains(name)) {
+            return Err(SecretError::Unknown { found: stranger.clone(), expected: fields.to_vec() });
+        }
+        match fields {
+            [field] => {
+                let secret = self.0.get(field).ok_or_else(|| SecretError::Missing(field.clone()))?;
+                #[expect(clippy::disallowed_methods, reason = "checked on its way into the vault")]
+                parse_secret_input(secret.expose(), &[field])
+            }
+            several => {
+                let object = to_json(&self).map_err(|_| SecretError::NotAnObject(fields.to_vec()))?;
+                parse_secret_input(&object, several)
+            }
+        }
+    }
+}
+
+impl Serialize for Secrets {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it goes to the process that seals it, and nowhere else"
+        )]
+        let texts = self.0.iter().map(|(name, secret)| (name, str::from_utf8(secret.expose())));
+        let texts: Result<Vec<_>, _> = texts.map(|(name, text)| text.map(|text| (name, text))).collect();
+        out.collect_map(texts.map_err(|_| ser::Error::custom("a secret is not UTF-8 text"))?)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let texts = BTreeMap::<String, Text>::deserialize(input)?;
+        Ok(Self(texts.into_iter().map(|(name, Text(secret))| (name, secret)).collect()))
+    }
+}
+
+/// A text taken into a [`Secret`] without a copy that stays. What is of another type is not quoted.
+struct Text(Secret);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Plain;
+        impl Visitor<'_> for Plain {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(Secret::new(text.as_bytes().to_vec())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
+                Ok(Text(Secret::new(text.into_bytes())))
+            }
+        }
+        input.deserialize_str(Plain)
+    }
+}
+
+/// Writes a value as JSON into memory that is wiped: its length is counted first, because a buffer that grows
+/// leaves copies behind.
+pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value)?;
+    let mut text = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *text, value)?;
+    Ok(text)
+}
+
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(value: &[u8]) -> Secrets {
+        Secrets([("token".to_owned(), Secret::new(value.to_vec()))].into())
+    }
+
+    #[test]
+    fn secrets_arrive_as_they_were_sent_in_a_buffer_that_did_not_grow() {
+        let sent = secrets("qu\"ote\\ and \u{e4}".as_bytes());
+        let text = to_json(&sent).unwrap();
+        assert_eq!(text.len(), text.capacity());
+        assert_eq!(serde_json::from_slice::<Secrets>(&text).unwrap(), sent);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused_without_being_shown() {
+        assert!(to_json(&secrets(&[0xff; 16])).is_err());
+        for wrong in [r#"{"token": 7}"#, r#"{"token": ["sk-12345678"]}"#] {
+            let error = serde_json::from_str::<Secrets>(wrong).unwrap_err().to_string();
+            assert!(!error.contains("sk-12345678"), "{error}");
+        }
+    }
+}
