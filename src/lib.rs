@@ -55,8 +55,10 @@
 //! Each has its own test file in `tests/it/laws/`.
 
 pub mod admin;
+pub mod app;
 pub mod audit;
 pub mod catalog;
+pub mod config;
 pub mod credential;
 pub mod document;
 pub mod drain;

@@ -1,0 +1,226 @@
+//! The composition root: opens everything, binds everything, returns the addresses, then serves.
+
+mod follow;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use crate::{
+    admin::{self, Desk, Site, Socket},
+    audit::{self, Audit},
+    config::Config,
+    credential::Resolver,
+    drain::Drain,
+    fetch,
+    identity::{self, FetchJwks, Gate, Workload},
+    proxy::{
+        self, Metrics, Parts, Proxy, Upstream,
+        upstream::{Pool, dial::Dialer, guard::AddressGuard},
+    },
+    ruleset::{self, LoadError, Rules},
+    telemetry,
+    tls::{self, Alpn, Authority, Downstream, Leaves},
+    vault::{self, Vault},
+};
+
+/// Leaves kept: one for each host that agents ask for.
+const LEAVES: usize = 4096;
+/// The largest key set, in bytes, and how long its issuer may take.
+const JWKS_BYTES: usize = 1 << 20;
+const JWKS_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running proxy.
+pub struct App {
+    /// Where agents connect.
+    pub proxy: SocketAddr,
+    /// Metrics and health.
+    pub admin: SocketAddr,
+    /// The certificate that agents are to trust.
+    pub ca_pem: String,
+    /// System roots and ours, for agents that can name only one file.
+    pub trust_bundle: String,
+    /// The rules in use.
+    pub rules: Rules,
+    /// Accounts at rest.
+    pub vault: Vault,
+    audit: Audit,
+    registry: Registry,
+    drain: Drain,
+    limit: Duration,
+}
+
+/// Why the proxy did not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
+    /// The policy files.
+    #[error(transparent)]
+    Policy(#[from] LoadError),
+    /// The CA, or the roots that providers are checked by.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+    /// The identity section.
+    #[error(transparent)]
+    Identity(#[from] identity::ConfigError),
+    /// The admin socket or its token.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
+    /// A listener.
+    #[error("cannot listen on {address} ({key}); is another keybearer running, or the port taken?")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What configures it.
+        key: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A value that makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// Metrics.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+impl App {
+    /// Starts a proxy: everything is open and bound when this returns.
+    ///
+    /// # Errors
+    /// [`Error`], with what to do; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, Error> {
+        Self::start_as(config, "keybearer proxy").await
+    }
+
+    /// [`App::start`] by another command, which whoever finds the vault taken is told of.
+    ///
+    /// # Errors
+    /// [`Error`], with what to do; nothing is left running.
+    pub async fn start_as(config: Config, command: &str) -> Result<Self, Error> {
+        let drain = Drain::default();
+        let registry = telemetry::registry()?;
+        let claim = vault::Claim { command: command.to_owned(), admin_socket: Some(config.admin_socket()) };
+        let (vault, _made) = Vault::init(&config.vault, &config.data_dir, &claim, &drain).await?;
+        let audit = open_audit(&config, &registry)?;
+        let rules = Rules::load(&config.policies)?;
+        let authority = Arc::new(open_authority(&config)?);
+        let roots = config.egress.roots.load()?;
+        let agents = bind(config.listen.proxy, "listen.proxy").await?;
+        let people = bind(config.listen.admin, "listen.admin").await?;
+        let socket = Socket::bind(&config.admin_socket())?;
+        let (proxy_at, admin_at) = (address(&agents)?, address(&people)?);
+
+        let guard = AddressGuard::new(&config.egress.allow_addresses);
+        guard.add_own(proxy_at);
+        guard.add_own(admin_at);
+        let overrides = proxy::overrides(&config.egress).map_err(Error::Config)?;
+        let dialer = Dialer::new(overrides, guard, config.limits.connect_timeout);
+        let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
+        let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
+        let resolver = Resolver::new(Arc::new(vault.clone()));
+        let proxy = Proxy::new(Parts {
+            gate: Gate::new(config.identity, fetch_keys(&roots), &drain)?,
+            workload: Workload::Local,
+            rules: rules.clone(),
+            resolver: resolver.clone(),
+            audit: audit.clone(),
+            upstream: Upstream::new(pool),
+            dialer,
+            downstream: Downstream::new(Arc::new(leaves))?,
+            ca_pem: authority.pem().to_owned(),
+            tunnels: config.egress.tunnel.into_iter().map(|tunnel| tunnel.0).collect(),
+            limits: config.limits.clone(),
+            admin: Some(admin_at),
+            metrics: Arc::new(Metrics::register(&registry, config.telemetry.tenant_labels)?),
+            drain: drain.clone(),
+        });
+        follow::policy(&rules, &audit, ruleset::Metrics::register(&registry)?, &drain);
+        let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
+        let site = Site::new(desk.clone(), registry.clone(), &config.admin)?;
+        follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
+        follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
+        site.serve(people, &drain);
+        socket.serve(desk, &drain);
+        drain.spawn(proxy.run(agents));
+        Ok(Self {
+            proxy: proxy_at,
+            admin: admin_at,
+            ca_pem: authority.pem().to_owned(),
+            trust_bundle: tls::trust_bundle(authority.pem()),
+            rules,
+            vault,
+            audit,
+            registry,
+            drain,
+            limit: config.limits.drain,
+        })
+    }
+
+    /// Stops: takes no new connection, lets open requests finish within `limits.drain`, writes the audit log
+    /// out. Returns how many tasks were still open when the time was up.
+    pub async fn stop(self) -> usize {
+        let open = self.drain.finish(self.limit).await;
+        follow::lifecycle(&self.audit, "proxy.stopped", env!("CARGO_PKG_VERSION")).await;
+        if let Err(error) = self.audit.flush().await {
+            tracing::error!(%error, "the last audit events could not be written");
+        }
+        open
+    }
+}
+
+impl App {
+    /// The metrics in Prometheus' text format, as `/metrics` serves them.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
+        telemetry::exposition(&self.registry)
+    }
+
+    /// Waits until everything recorded so far is on the disk.
+    ///
+    /// # Errors
+    /// When the audit log cannot be written.
+    pub async fn flush(&self) -> Result<(), audit::Error> {
+        self.audit.flush().await
+    }
+}
+
+fn open_audit(config: &Config, registry: &Registry) -> Result<Audit, Error> {
+    let metrics = audit::Metrics::register(registry)?;
+    Ok(Audit::open(&config.audit, &config.data_dir, &metrics)?)
+}
+
+fn open_authority(config: &Config) -> Result<Authority, Error> {
+    let dir = config.ca.dir.as_deref().filter(|_| !config.ca.ephemeral);
+    Ok(Authority::open(dir)?)
+}
+
+async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Bind { address, key, source })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|error| Error::Config(format!("a listener has no address: {error}")))
+}
+
+/// Fetches key sets with the same roots as providers are checked by.
+fn fetch_keys(roots: &Arc<rustls::RootCertStore>) -> FetchJwks {
+    let config = Arc::new(tls::upstream_config(roots, Alpn::H1));
+    Arc::new(move |url| {
+        let config = Arc::clone(&config);
+        async move {
+            let fetched = fetch::get(&url, &config, JWKS_BYTES, JWKS_LIMIT).await;
+            fetched.map_err(|error| error.to_string())
+        }
+        .boxed()
+    })
+}

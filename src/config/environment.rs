@@ -1,0 +1,121 @@
+//! `KEYBEARER_*` variables: the configuration's keys in upper case, `__` between them.
+
+use serde_json::{Map, Value};
+
+use super::{Config, Error};
+use crate::{secret::Secret, vault::KeySource};
+
+const PREFIX: &str = "KEYBEARER_";
+/// Variables with our prefix that are no keys: they are read by the command line and by `vault.key: {env: ...}`.
+const OTHERS: [&str; 3] = ["CONFIG", "LOG", "VAULT_KEY"];
+
+/// Kubernetes tells pods of each Service by variables: of one named `keybearer`, `KEYBEARER_SERVICE_HOST` and
+/// `KEYBEARER_PORT_7080_TCP_ADDR`.
+fn is_service_link(key: &str) -> bool {
+    let key = format!("_{key}");
+    key.contains("_SERVICE_HOST")
+        || key.contains("_SERVICE_PORT")
+        || key.contains("_PORT_")
+        || key.ends_with("_PORT")
+}
+
+/// The configuration with what the environment says over it.
+pub(super) fn over(config: Config, text: &str) -> Result<Config, Error> {
+    let variables: Vec<(String, String)> = std::env::vars()
+        .filter_map(|(name, value)| Some((name.strip_prefix(PREFIX)?.to_owned(), value)))
+        .filter(|(key, _)| !OTHERS.contains(&key.as_str()) && !is_service_link(key))
+        .collect();
+    overlaid(config, text, &variables)
+}
+
+/// Puts the key itself where the vault's section names a variable. One that is not set is the vault's to complain about.
+#[expect(clippy::disallowed_methods, reason = "this is the configuration")]
+pub(super) fn read_key(config: &mut Config) {
+    let Some(KeySource::Env(name)) = &config.vault.key else { return };
+    let name = name.clone();
+    if let Ok(text) = std::env::var(&name) {
+        config.vault.key = Some(KeySource::Value(Secret::new(text.into_bytes())));
+    }
+    config.key_variable = Some(name);
+}
+
+fn overlaid(config: Config, text: &str, variables: &[(String, String)]) -> Result<Config, Error> {
+    if variables.is_empty() {
+        return Ok(config);
+    }
+    // The file has been read once already, so what fails now is a variable's.
+    let failed = |text: String| Error::Environment {
+        variables: variables.iter().map(|(key, _)| format!("{PREFIX}{key}")).collect::<Vec<_>>().join(", "),
+        text,
+    };
+    let mut whole: Value = if text.trim().is_empty() {
+        Value::Object(Map::new())
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| failed(error.to_string()))?
+    };
+    for (key, value) in variables {
+        let path: Vec<String> = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+        let value = serde_saphyr::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
+        put(&mut whole, &path, value);
+    }
+    serde_json::from_value(whole).map_err(|error| failed(error.to_string()))
+}
+
+fn put(whole: &mut Value, path: &[String], value: Value) {
+    let Some((last, before)) = path.split_last() else { return };
+    let mut at = whole;
+    for key in before {
+        if !at.is_object() {
+            *at = Value::Object(Map::new());
+        }
+        at = &mut at[key.as_str()];
+    }
+    if !at.is_object() {
+        *at = Value::Object(Map::new());
+    }
+    at[last.as_str()] = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let config = super::super::parse(text, None).map_err(|e: Error| e.to_string())?;
+        let variables: Vec<_> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        overlaid(config, text, &variables).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn a_variable_wins_over_the_file_and_leaves_the_rest() {
+        let text = "listen: {proxy: 127.0.0.1:1, admin: 127.0.0.1:2}";
+        let config = with(text, &[("LISTEN__PROXY", "127.0.0.1:9"), ("POLICIES", "[/a, /b]")]).unwrap();
+        assert_eq!(config.listen.proxy.port(), 9);
+        assert_eq!(config.listen.admin.port(), 2);
+        assert_eq!(config.policies.len(), 2);
+    }
+
+    #[test]
+    fn an_unknown_variable_is_an_error_that_names_it() {
+        let error = with("", &[("LISTEN__PORXY", "127.0.0.1:9")]).unwrap_err();
+        assert!(error.contains("KEYBEARER_LISTEN__PORXY") && error.contains("porxy"), "{error}");
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_services_is_not_for_us() {
+        for link in
+            ["SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_7080_TCP_ADDR", "BROKER_SERVICE_PORT_HTTPS"]
+        {
+            assert!(is_service_link(link), "{link}");
+        }
+        for key in ["LISTEN__PROXY", "EGRESS__ROOTS", "DATA_DIR"] {
+            assert!(!is_service_link(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_an_error_with_its_line() {
+        let error = with("listen:\n  proxy: 127.0.0.1:1\n  admn: 127.0.0.1:2\n", &[]).unwrap_err();
+        assert!(error.contains("line 3") && error.contains("admn"), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Where files are that were not named, and what relative paths are relative to.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use super::{Config, Error, FILE};
+use crate::{identity::JwksSource, tls::Roots, vault::KeySource};
+
+/// The configuration file that is there: in the working directory, or in the XDG configuration directory.
+pub(super) fn found() -> Option<PathBuf> {
+    let here = PathBuf::from(FILE);
+    if here.is_file() {
+        return Some(here);
+    }
+    let of_user = xdg("XDG_CONFIG_HOME", ".config")?.join("keybearer").join(FILE);
+    of_user.is_file().then_some(of_user)
+}
+
+impl Config {
+    /// Every path absolute or as the working directory needs it, and none left out.
+    pub(super) fn placed(mut self, base: &Path) -> Result<Self, Error> {
+        let place = |path: &mut PathBuf| *path = base.join(&path);
+        if self.data_dir.as_os_str().is_empty() {
+            self.data_dir = xdg("XDG_DATA_HOME", ".local/share")
+                .ok_or_else(|| Error::Invalid("there is no home directory; set data_dir".to_owned()))?
+                .join("keybearer");
+        } else {
+            place(&mut self.data_dir);
+        }
+        if self.policies.is_empty() {
+            self.policies.push(PathBuf::from("policies"));
+        }
+        self.policies.iter_mut().for_each(place);
+        if let Some(JwksSource::File(path)) = &mut self.identity.jwks {
+            place(path);
+        }
+        if let Roots::File(path) = &mut self.egress.roots {
+            place(path);
+        }
+        if let Some(KeySource::File(path)) = &mut self.vault.key {
+            place(path);
+        }
+        if let Some(path) = &mut self.admin.token_file {
+            place(path);
+        }
+        self.audit.file = Some(match self.audit.file.take() {
+            Some(path) => base.join(path),
+            None => self.data_dir.join("audit.jsonl"),
+        });
+        self.ca.dir = Some(match self.ca.dir.take() {
+            Some(path) => base.join(path),
+            None => self.data_dir.join("ca"),
+        });
+        Ok(self)
+    }
+}
+
+/// A directory of the XDG base directory specification: relative values are to be ignored.
+#[expect(clippy::disallowed_methods, reason = "this is the configuration")]
+fn xdg(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let named = std::env::var(variable).ok().map(PathBuf::from).filter(|path| path.is_absolute());
+    named.or_else(|| {
+        let home = std::env::var_os("HOME").filter(|home: &OsString| !home.is_empty())?;
+        Some(PathBuf::from(home).join(below_home))
+    })
+}
