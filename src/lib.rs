@@ -58,6 +58,8 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod catalog;
+pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod credential;
 pub mod document;

@@ -1,0 +1,108 @@
+//! Where commands about accounts go: to the proxy that runs, or to the vault itself if none does.
+
+use std::time::Duration;
+
+use super::{Failure, output::say};
+use crate::{
+    admin::{Client, Command, Desk, Reply},
+    audit::{self, Audit},
+    config::Config,
+    credential::Resolver,
+    drain::Drain,
+    ruleset::{Rules, Ruleset},
+    telemetry,
+    vault::{Claim, Vault},
+};
+
+/// How long a vault may take to write out what it has.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// Whoever does the work.
+pub(super) struct Counter {
+    work: Work,
+    drain: Drain,
+}
+
+/// What to do where there is no vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vaultless {
+    Fail,
+    Make,
+}
+
+enum Work {
+    Proxy(Client),
+    Ourselves(Box<Desk>),
+}
+
+impl Counter {
+    /// Finds the proxy, or opens the vault, which must be there. What is changed must fit these rules; a proxy has
+    /// its own.
+    pub(super) async fn open(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
+        Self::with(config, rules, Vaultless::Fail).await
+    }
+
+    /// Finds the proxy, or opens the vault, and makes it where there is none.
+    pub(super) async fn open_or_init(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
+        Self::with(config, rules, Vaultless::Make).await
+    }
+
+    async fn with(config: &Config, rules: Ruleset, vaultless: Vaultless) -> Result<Self, Failure> {
+        let drain = Drain::default();
+        if let Some(client) = Client::find(&config.admin_socket(), &drain).await? {
+            return Ok(Self { work: Work::Proxy(client), drain });
+        }
+        let vault = open_vault(config, vaultless, &drain).await?;
+        let metrics = audit::Metrics::register(&telemetry::registry().map_err(Failure::new)?);
+        let audit = Audit::open(&config.audit, &config.data_dir, &metrics.map_err(Failure::new)?)?;
+        let resolver = Resolver::new(vault.clone().into());
+        let desk = Desk::new(vault, audit, Rules::fixed(rules), resolver, drain.clone());
+        Ok(Self { work: Work::Ourselves(Box::new(desk)), drain })
+    }
+
+    /// Has one command done, and closes.
+    pub(super) async fn execute(self, command: Command) -> Result<Reply, Failure> {
+        let reply = match self.work {
+            Work::Proxy(client) => client.execute(&command).await,
+            Work::Ourselves(desk) => desk.execute(command).await,
+        };
+        self.drain.finish(CLOSING).await;
+        Ok(reply?)
+    }
+}
+
+/// Opens the vault as this process, and says what had to be made.
+pub(super) async fn open_vault(
+    config: &Config,
+    vaultless: Vaultless,
+    drain: &Drain,
+) -> Result<Vault, Failure> {
+    let claim = claim();
+    if vaultless == Vaultless::Fail {
+        return Ok(Vault::open(&config.vault, &config.data_dir, &claim, drain).await?);
+    }
+    let (vault, made) = Vault::init(&config.vault, &config.data_dir, &claim, drain).await?;
+    if made.store {
+        say(format!("made a vault in {}", config.data_dir.display()));
+    }
+    if made.key {
+        say("made its key: keep a copy of it elsewhere, without it nothing in the vault can be opened");
+    }
+    Ok(vault)
+}
+
+/// What others are told who find the directory taken. Without arguments, which name tenants.
+fn claim() -> Claim {
+    Claim { command: "a keybearer command".to_owned(), admin_socket: None }
+}
+
+/// The policy files, with what to do where there are none.
+pub(super) fn ruleset(config: &Config) -> Result<Ruleset, Failure> {
+    match config.policies.iter().find(|path| !path.exists()) {
+        None => Ok(Ruleset::load(&config.policies)?),
+        Some(path) => {
+            let failure = Failure::new(format!("there is no policy at {}", path.display()));
+            Err(failure.hint("name its files with `policies:` in keybearer.yaml, or with --config FILE"))
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `keybearer proxy`: the sidecar.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Failure, Global,
+    output::{counted, say},
+};
+use crate::{app::App, config::Config, telemetry};
+
+/// Run the proxy until it is told to stop (SIGTERM, SIGINT)
+///
+/// Open requests may finish within `limits.drain`; a second signal ends them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  keybearer proxy
+  keybearer proxy --config /etc/keybearer/keybearer.yaml --log info,keybearer::proxy=debug")]
+pub(super) struct Proxy {
+    /// What is logged, instead of `telemetry.level`
+    #[arg(long, value_name = "LEVEL", env = "KEYBEARER_LOG")]
+    log: Option<String>,
+}
+
+impl Proxy {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let mut config = global.load()?;
+        config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
+        telemetry::init(&config.telemetry).map_err(Failure::new)?;
+        // Before anything starts: a signal that comes meanwhile is not lost.
+        let cannot = |error| Failure::new(format!("cannot listen for signals: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut stopped = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+
+        let certificate = certificate(&config);
+        let app = Box::pin(App::start(config)).await?;
+        say(greeting(&app, &certificate).await?);
+        stopped().await;
+        say("stopping: open requests may finish, a second signal ends them");
+        let open = tokio::select! {
+            open = app.stop() => open,
+            () = stopped() => return Err(Failure::new("stopped before open requests had finished")),
+        };
+        if open > 0 {
+            say(format!("warning: limits.drain was over before {open} connections and requests had ended"));
+        }
+        Ok(())
+    }
+}
+
+fn certificate(config: &Config) -> String {
+    match &config.ca.dir {
+        Some(dir) if !config.ca.ephemeral => dir.join("ca.pem").display().to_string(),
+        _ => "http://keybearer.internal/ca.pem".to_owned(),
+    }
+}
+
+/// One line, which scripts wait for.
+async fn greeting(app: &App, certificate: &str) -> Result<String, Failure> {
+    let summary = app.rules.current().summary().clone();
+    let accounts: usize = app.vault.status().await?.accounts.values().sum();
+    Ok(format!(
+        "keybearer {}: agents at http://{}, admin at http://{}, CA {certificate}; {}, {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        app.proxy,
+        app.admin,
+        counted(summary.connectors, "connector"),
+        counted(summary.roles, "role"),
+        counted(accounts, "account"),
+    ))
+}

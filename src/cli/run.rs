@@ -1,0 +1,170 @@
+//! `keybearer run -- CMD...`: a command whose HTTP goes through a proxy of its own.
+//!
+//! The proxy lives as long as the command does. Where a running proxy has the vault already, that one is used.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::ExitStatus,
+};
+
+use clap::Args;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getpgrp, tcgetpgrp},
+};
+use tempfile::NamedTempFile;
+use tokio::{
+    process::{Child, Command},
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{Failure, Global, private::Private};
+use crate::{
+    clients,
+    config::Config,
+    id::{RoleName, Subject, TenantId, UserId},
+    identity::Mode,
+};
+
+/// The exit statuses of a command that could not be run (POSIX 2.8.2).
+const NOT_FOUND: u8 = 127;
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Run a command with its HTTP going through a proxy of its own
+///
+/// The proxy and CA variables that clients read are set, `KEYBEARER_*` are removed, signals and the exit status are
+/// passed on. Where a `keybearer proxy` over the same vault is running, that one is used.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:
+  keybearer run --tenant acme --role researcher -- python3 agent.py")]
+pub(super) struct Run {
+    /// The tenant that the command acts for; without it, requests must name their identity themselves
+    #[arg(long, value_name = "TENANT", requires = "role")]
+    tenant: Option<TenantId>,
+    /// The role in which it acts
+    #[arg(long, value_name = "ROLE", requires = "tenant")]
+    role: Option<RoleName>,
+    /// The end user on whose behalf it acts
+    #[arg(long, value_name = "USER", requires = "tenant")]
+    user: Option<UserId>,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    /// Runs the command. Its exit status is ours; one that a signal ended is 128 and the signal's number.
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let config = global.load()?;
+        let subject = self.subject(&config)?;
+        let key_variable = config.key_variable.clone();
+        let private = Private::start(config).await?;
+        let bundle = bundle(&private.ca_pem)
+            .map_err(|error| Failure::new(format!("cannot write the trust bundle: {error}")))?;
+        let proxy = clients::proxy_url(&private.address.to_string(), subject.as_ref());
+        let mut command = command(&self.command, &proxy, bundle.path());
+        if let Some(name) = key_variable {
+            command.env_remove(name);
+        }
+        let ended = supervised(&mut command, &self.command[0]).await;
+        private.stop().await;
+        drop(bundle);
+        match code(ended?) {
+            0 => Ok(()),
+            code => Err(Failure::silent(code)),
+        }
+    }
+
+    /// Who the command is, if that was said in a way that a proxy URL can carry.
+    fn subject(&self, config: &Config) -> Result<Option<Subject>, Failure> {
+        let (Some(tenant), Some(role)) = (&self.tenant, &self.role) else { return Ok(None) };
+        if config.identity.mode == Mode::Signed {
+            return Err(Failure::usage("identity.mode is signed, so who asks must be signed, too")
+                .hint("leave --tenant and --role out, and have the command send its JWT in Agent-Identity"));
+        }
+        let subject = Subject { tenant: tenant.clone(), role: role.clone(), user: self.user.clone() };
+        let names = [Some(tenant.as_str()), Some(role.as_str()), self.user.as_ref().map(UserId::as_str)];
+        if names.iter().flatten().any(|name| name.contains(':')) {
+            // RFC 7617 §2: a user name ends at the first colon.
+            return Err(Failure::usage("a name with a colon cannot be sent as a proxy's user name")
+                .hint("leave it out, and have the command send Agent-Identity"));
+        }
+        Ok(Some(subject))
+    }
+}
+
+/// A file that only we may read and write, for as long as the command runs.
+fn bundle(ca_pem: &str) -> io::Result<NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix("keybearer-").suffix(".pem").tempfile()?;
+    file.write_all(crate::tls::trust_bundle(ca_pem).as_bytes())?;
+    file.flush()?;
+    Ok(file)
+}
+
+fn command(words: &[OsString], proxy: &str, bundle: &Path) -> Command {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    for name in std::env::vars_os().map(|(name, _)| name).filter(is_own) {
+        command.env_remove(name);
+    }
+    for name in clients::REMOVED {
+        command.env_remove(name);
+    }
+    command.envs(clients::environment(proxy, bundle));
+    command
+}
+
+fn is_own(name: &OsString) -> bool {
+    name.as_encoded_bytes().starts_with(clients::OWN_PREFIX.as_bytes())
+}
+
+/// Starts the command and waits for its end, passing signals on.
+async fn supervised(command: &mut Command, word: &OsStr) -> Result<ExitStatus, Failure> {
+    let failed = |error: io::Error| Failure::new(format!("cannot run {}: {error}", word.display()));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut quit = signal(SignalKind::quit()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut child = command.spawn().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => failed(error).status(NOT_FOUND),
+        io::ErrorKind::PermissionDenied => failed(error).status(NOT_EXECUTABLE),
+        _ => failed(error),
+    })?;
+    loop {
+        let received = tokio::select! {
+            ended = child.wait() => return ended.map_err(failed),
+            _ = interrupt.recv() => Signal::SIGINT,
+            _ = quit.recv() => Signal::SIGQUIT,
+            _ = terminate.recv() => Signal::SIGTERM,
+            _ = hang_up.recv() => Signal::SIGHUP,
+        };
+        let typed = matches!(received, Signal::SIGINT | Signal::SIGQUIT) && is_in_foreground();
+        if !typed {
+            pass_on(&child, received);
+        }
+    }
+}
+
+/// Whether a terminal sends us what is typed as Ctrl-C. Then it sends it to the command as well, and a second one
+/// would tell many programs to stop without cleaning up.
+fn is_in_foreground() -> bool {
+    let ours = |foreground: nix::Result<Pid>| foreground.is_ok_and(|group| group == getpgrp());
+    ours(tcgetpgrp(io::stdin())) || ours(tcgetpgrp(io::stdout())) || ours(tcgetpgrp(io::stderr()))
+}
+
+fn pass_on(child: &Child, signal: Signal) {
+    // It has no id any more once it has ended, and then nobody is left to tell.
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(id) = id {
+        let _ = kill(Pid::from_raw(id), signal);
+    }
+}
+
+/// POSIX 2.8.2, as shells have it.
+fn code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
