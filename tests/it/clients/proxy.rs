@@ -1,0 +1,56 @@
+//! The stage that the clients play on: shipped connectors, and one more for what they do besides.
+
+use std::fs;
+
+use keybearer::id::Principal;
+
+use super::{NAMES, SECRETS};
+use crate::support::stage::{Stage, Staging, account};
+
+/// The connectors that clients reach; all but the first are shipped ones.
+const CONNECTORS: [&str; 4] = ["plain", "openai", "anthropic", "github-git"];
+
+const POLICY: &str = r#"
+apiVersion: keybearer.dev/v1
+kind: Connector
+metadata: {name: plain}
+spec:
+  hosts: ["api.provider.test"]
+  auth: {type: static}
+  inject: [{header: Authorization, value: "Bearer {token}"}]
+  scopes: {things:read: [], things:write: []}
+  operations:
+    - {name: read, request: ["GET /echo", "GET /bytes/{n}", "GET /trailers", "GET /stream/{n}", "GET /ws"], scopes: [things:read]}
+    - {name: write, request: ["POST /echo", "PUT /upload", "POST /upload"], scopes: [things:write]}
+    - {name: call, request: ["POST /echo.Echo/Unary", "POST /echo.Echo/Stream"], scopes: [things:write]}
+---
+apiVersion: keybearer.dev/v1
+kind: Role
+metadata: {name: researcher}
+spec:
+  tenants: [acme, globex]
+  grants:
+    - {connector: plain, as: tenant, scopes: [things:read, things:write]}
+    - {connector: openai, as: tenant, scopes: [inference:write]}
+    - {connector: anthropic, as: tenant, scopes: [inference:write]}
+    - {connector: github-git, as: tenant, scopes: [contents:read, contents:write]}
+"#;
+
+/// keybearer before a provider that has all of the clients' hosts.
+pub(crate) async fn stage() -> Stage {
+    let mut policies = vec![("policy.yaml", POLICY.to_owned())];
+    for file in ["openai.yaml", "anthropic.yaml", "github.yaml"] {
+        let shipped = format!("{}/policies/connectors/{file}", env!("CARGO_MANIFEST_DIR"));
+        policies.push((file, fs::read_to_string(shipped).unwrap()));
+    }
+    let accounts = SECRETS.iter().flat_map(|(tenant, secret)| {
+        CONNECTORS.map(|connector| account(tenant, connector, Principal::Tenant, secret))
+    });
+    Stage::set(Staging {
+        policies,
+        names: NAMES.map(str::to_owned).to_vec(),
+        accounts: accounts.collect(),
+        ..Staging::default()
+    })
+    .await
+}

@@ -1,0 +1,64 @@
+//! A certificate authority for the tests, and the certificates a provider may show.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::{Duration, OffsetDateTime};
+
+/// The authority that vouches for the providers of one test.
+pub(crate) struct TestAuthority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl TestAuthority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "keybearer test provider CA");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for the names, with its key. An expired one ended yesterday.
+    pub(crate) fn leaf(
+        &self,
+        names: &[String],
+        validity: Validity,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(names.to_vec()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "keybearer test provider");
+        params.use_authority_key_identifier_extension = true;
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let now = OffsetDateTime::now_utc();
+        let days = match validity {
+            Validity::Current => 1,
+            Validity::Expired => -1,
+        };
+        (params.not_before, params.not_after) = (now - Duration::days(2), now + Duration::days(days));
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        (vec![leaf.der().clone()], key)
+    }
+
+    /// What a client needs to trust this authority and no other.
+    pub(crate) fn roots(&self) -> Arc<rustls::RootCertStore> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+}
+
+/// Whether a certificate is still good.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Validity {
+    #[default]
+    Current,
+    Expired,
+}

@@ -1,0 +1,113 @@
+#!/bin/sh
+# Installs what the tests need on Debian 12 or later: tools from Debian, clients from PyPI and npm.
+#
+#   tests/setup.sh        install what is missing; a second run only looks (under a second)
+#   tests/setup.sh pin    resolve requirements.in again and rewrite requirements.txt
+#
+# PyPI and npm packages are pinned to the version, with all they bring. Debian's are pinned by its release: a
+# point release withdraws the exact versions before it.
+set -eu
+
+cd "$(dirname "$0")"
+cache=.cache
+venv=$cache/venv
+need_mb=2500      # the venv takes 1.2 GB, pip's temporary files as much again
+node_least=18.17
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+main() {
+    mkdir -p "$cache"
+    if command -v flock >/dev/null; then
+        exec 9>"$cache/lock"
+        flock 9           # two runs at once would tread on one venv
+    fi
+    debian_packages
+    python_clients
+    node_clients
+    say "ready"
+}
+
+debian_packages() {
+    missing=$(missing_packages)
+    if [ -z "$missing" ]; then say "debian: nothing missing"; return; fi
+    command -v apt-get >/dev/null || die "these are missing and there is no apt-get to install them: $missing"
+    if [ "$(id -u)" = 0 ]; then as_root=; elif command -v sudo >/dev/null; then as_root=sudo
+    else die "installing$missing needs root: run this as root or install sudo"; fi
+    say "debian: installing$missing"
+    $as_root apt-get -qq update
+    # shellcheck disable=SC2086 # the list is words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
+    still=$(missing_packages)
+    [ -z "$still" ] || die "installed, but still not found:$still"
+}
+
+# The packages whose tool is not there, each with a space before it.
+missing_packages() {
+    while read -r tool package; do
+        command -v "$tool" >/dev/null || printf ' %s' "$package"
+    done <<LIST
+cc gcc
+curl curl
+git git
+wget wget
+openssl openssl
+node nodejs
+npm npm
+LIST
+    python3 -c 'import ensurepip, ssl, venv' 2>/dev/null || printf ' python3 python3-venv'
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || printf ' ca-certificates'
+}
+
+python_clients() {
+    stamp=$({ cat clients/requirements.txt; python3 -c 'import sys; print(sys.version, sys.base_prefix)'; } | sha256sum)
+    if [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ]; then say "python: up to date"; return; fi
+    room
+    say "python: installing $(grep -c '==' clients/requirements.txt) packages into tests/$venv (1-3 minutes)"
+    fresh_venv
+    # All are named and pinned, so nothing may be added that is not.
+    quiet_pip install --no-deps --requirement clients/requirements.txt
+    "$venv/bin/python" -m pip check >/dev/null || die "the pinned Python packages contradict each other: $("$venv/bin/python" -m pip check | head -3)"
+    printf '%s' "$stamp" >"$venv/stamp"
+}
+
+node_clients() {
+    version=$(node --version | tr -d v)
+    printf '%s\n%s\n' "$node_least" "$version" | sort -CV || die "node $version is too old, the clients need $node_least"
+    stamp=$(cat clients/package-lock.json | sha256sum)
+    if [ "$(cat clients/node_modules/.stamp 2>/dev/null)" = "$stamp" ]; then say "node: up to date"; return; fi
+    say "node: installing the packages of tests/clients/package-lock.json"
+    (cd clients && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    printf '%s' "$stamp" >clients/node_modules/.stamp
+}
+
+room() {
+    free_mb=$(df -Pm "$cache" | awk 'NR == 2 {print $4}')
+    [ "$free_mb" -ge "$need_mb" ] || die "needs $need_mb MB of disk for the Python clients, $free_mb MB are free"
+}
+
+fresh_venv() {
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+}
+
+quiet_pip() {
+    "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input "$@"
+}
+
+pin() {
+    fresh_venv
+    quiet_pip install --requirement clients/requirements.in
+    {
+        echo "# Every package of tests/.cache/venv, pinned. Made by 'tests/setup.sh pin' from requirements.in."
+        "$venv/bin/python" -m pip freeze
+    } >clients/requirements.txt
+    say "wrote clients/requirements.txt"
+}
+
+case ${1:-} in
+'') main ;;
+pin) pin ;;
+*) die "usage: tests/setup.sh [pin]" ;;
+esac
