@@ -1,0 +1,6 @@
+//! Only the policy makes permits.
+use keybearer::policy::Permit;
+
+fn main() {
+    let _ = Permit {};
+}

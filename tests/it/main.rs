@@ -1,0 +1,37 @@
+//! keybearer from outside: real clients, real TLS, real providers.
+
+// `cfg(test)` is always true here. It is said so that clippy takes the fixtures, too, for test code.
+#[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod fetch;
+#[cfg(test)]
+mod guide;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod policies;
+#[cfg(test)]
+mod protocols;
+#[cfg(test)]
+mod provider;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod run;
+#[cfg(test)]
+mod smoke;
+#[cfg(test)]
+mod smuggling;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
