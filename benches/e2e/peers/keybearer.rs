@@ -1,0 +1,120 @@
+//! keybearer as a user runs it: a configuration, a policy, an account added through the command line.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Site, free_address};
+use crate::sections::CREDENTIAL;
+
+const POLICY: &str = r#"apiVersion: keybearer.dev/v1
+kind: Connector
+metadata: {name: bench}
+spec:
+  hosts: [api.bench.test, h2.bench.test]
+  auth: {type: static}
+  inject: [{header: Authorization, value: "Bearer {token}"}]
+  scopes: {"items:read": []}
+  operations:
+    - {name: item.get, request: "GET /v1/items/{id}", scopes: ["items:read"]}
+---
+apiVersion: keybearer.dev/v1
+kind: Role
+metadata: {name: bench}
+spec:
+  tenants: [acme]
+  grants:
+    - {connector: bench, as: role, scopes: ["items:read"]}
+"#;
+
+/// Writes the policy, makes the vault and adds the account. Returns the program and its CA's certificate.
+pub(super) fn prepare(site: &Site, dir: &Path, program: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
+    let program = match program {
+        Some(given) => given.to_owned(),
+        None => build()?,
+    };
+    fs::create_dir_all(dir.join("policies"))?;
+    fs::write(dir.join("policies/bench.yaml"), POLICY)?;
+    let config = write_config(site, dir, free_address()?)?;
+    command_line(&program, &config, &["vault", "init"], "")?;
+    let account = ["account", "add", "--tenant", "acme", "--connector", "bench", "--role", "bench"];
+    command_line(&program, &config, &account, CREDENTIAL)?;
+    Ok((program, dir.join("ca/ca.pem")))
+}
+
+pub(super) fn configure(command: &mut Command, site: &Site, dir: &Path, listen: SocketAddr) -> Result<()> {
+    let config = write_config(site, dir, listen)?;
+    command.arg("proxy").arg("--config").arg(config);
+    Ok(())
+}
+
+/// Writes the configuration of one start. Its audit begins anew: at tens of thousands of events a second, a
+/// run's would be gigabytes.
+fn write_config(site: &Site, dir: &Path, listen: SocketAddr) -> Result<PathBuf> {
+    let admin = free_address()?;
+    let audit = dir.join("audit");
+    if audit.exists() {
+        fs::remove_dir_all(&audit)?;
+    }
+    fs::create_dir_all(&audit)?;
+    let resolve: Vec<String> =
+        site.routes().iter().map(|(host, address)| format!("\"{host}\": \"{address}\"")).collect();
+    let text = format!(
+        r#"listen: {{proxy: "{listen}", admin: "{admin}"}}
+data_dir: data
+identity: {{mode: open}}
+policies: [policies]
+egress:
+  allow_addresses: ["127.0.0.0/8"]
+  resolve: {{{resolve}}}
+  roots: {{file: "{roots}"}}
+vault: {{backend: sled, key: {{file: vault.key}}}}
+audit: {{file: audit/audit.jsonl, durability: batch}}
+ca: {{dir: ca}}
+"#,
+        resolve = resolve.join(", "),
+        roots = site.certs.ca.display(),
+    );
+    let path = dir.join("keybearer.yaml");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// Runs one of keybearer's commands with `input` on its standard input.
+fn command_line(program: &Path, config: &Path, arguments: &[&str], input: &str) -> Result<()> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    // A command that reads nothing may have gone already; its status tells.
+    let _unread = child.stdin.take().context("no standard input")?.write_all(input.as_bytes());
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "keybearer {} failed: {}", arguments.join(" "), said.trim());
+    Ok(())
+}
+
+/// Builds the program as users get it. `cargo bench` leaves one there that was built with the tests' features
+/// of the dependencies, which is not what is to be measured.
+fn build() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet", "--bin", "keybearer"])
+        .current_dir(root)
+        .status()?;
+    ensure!(status.success(), "cargo build --release failed");
+    // CARGO_TARGET_TMPDIR is target/tmp, wherever the target folder is.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(root);
+    Ok(target.join("release/keybearer"))
+}
