@@ -1,0 +1,70 @@
+# The developer's habits. On a fresh machine only a Rust toolchain is needed: `make demo`, then `make test`.
+# docs: CONTRIBUTING.md
+
+# As cargo-deny's own advice: pinned, so that the same commit gives the same verdict.
+DENY := 0.20.2
+TOOLS := target/tools
+IMAGE ?= keybearer
+# An executable in cargo's own directory counts, too.
+DENY_BIN = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
+
+.PHONY: help demo test lint deny advisories fmt bench fuzz image clean
+
+help:
+	@echo 'make demo        a tour on loopback (the first build takes some minutes)'
+	@echo 'make test        installs what the tests need, then runs them all'
+	@echo 'make lint        format, clippy, documentation, licences and banned crates'
+	@echo 'make advisories  known vulnerabilities of the dependencies (asks GitHub)'
+	@echo 'make fmt         formats the code'
+	@echo 'make bench       speed, against a plain relay and other proxies'
+	@echo 'make fuzz        a minute of random input for each parser (T=seconds)'
+	@echo 'make image       a container image with nothing but the static program'
+	@echo 'make clean       removes everything that was built'
+
+# A debug build: half the time of a release build, which somebody who wants to see it work would wait for.
+demo:
+	@cargo build --quiet --locked --bin keybearer
+	@target/debug/keybearer demo
+
+test:
+	@tests/setup.sh
+	@rm -rf target/tmp/evidence
+	@TEST_NO_SKIP=1 tests/counted.sh sh -c 'cargo test --locked && cargo test --locked --test canary -- --nocapture'
+
+lint: deny
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+
+# What depends on the commit alone. Advisories depend on the day as well, and would break a build that nobody changed.
+deny: $(DENY_BIN)
+	$(DENY_BIN) --log-level warn check bans licenses sources
+
+advisories: $(DENY_BIN)
+	$(DENY_BIN) --log-level warn check advisories
+
+$(TOOLS)/bin/cargo-deny:
+	@echo 'installing cargo-deny $(DENY) into $(TOOLS), once; this takes some minutes'
+	cargo install --quiet --locked --version $(DENY) --root $(TOOLS) cargo-deny
+
+fmt:
+	cargo fmt
+
+bench:
+	benches/setup.sh
+	cargo bench --locked
+
+# Needs a nightly toolchain and cargo-fuzz; a release toolchain has no sanitizers.
+fuzz:
+	@test -d fuzz || { echo 'error: there are no fuzz targets in this version' >&2; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || { echo 'error: install cargo-fuzz first: cargo install --locked cargo-fuzz' >&2; exit 1; }
+	@for target in $$(cargo fuzz list); do cargo +nightly fuzz run $$target -- -max_total_time=$${T:-60} || exit 1; done
+
+image:
+	@if command -v buildah >/dev/null; then buildah build --tag $(IMAGE) .; \
+	elif docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
+	else echo 'error: neither buildah nor a running docker is here; install one: apt-get install buildah' >&2; exit 1; fi
+
+clean:
+	cargo clean
+	rm -rf tests/.cache tests/clients/node_modules benches/.cache
