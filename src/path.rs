@@ -54,9 +54,7 @@ impl CanonicalPath {
         while let Some(&byte) = bytes.get(at) {
             let literal = if byte == b'%' {
                 at += 3;
-                let decoded = hex(bytes, at - 2).ok_or(PathError::BadEncoding)?;
-                refuse_double(decoded, &bytes[at..])?;
-                decoded
+                hex(bytes, at - 2).ok_or(PathError::BadEncoding)?
             } else {
                 at += 1;
                 byte
@@ -75,6 +73,7 @@ impl CanonicalPath {
             }
         }
         check_segments(&path)?;
+        refuse_double(&path)?;
         Ok(Self(path))
     }
 
@@ -120,12 +119,18 @@ fn hex(bytes: &[u8], at: usize) -> Option<u8> {
     u8::try_from(digit(at)? * 16 + digit(at + 1)?).ok()
 }
 
-/// `%25` must not be followed by digits that a second decoding would turn into something that matters.
-fn refuse_double(decoded: u8, rest: &[u8]) -> Result<(), PathError> {
-    match (decoded, hex(rest, 0)) {
-        (b'%', Some(b'.' | b'/' | b'\\' | b';' | b'%' | 0..=0x1f | 0x7f)) => Err(PathError::DoubleEncoding),
-        _ => Ok(()),
+/// `%25` must not be followed by digits that a second decoding would turn into something that matters. Asked of
+/// the canonical spelling: in `%25%32f` the digits themselves came encoded.
+fn refuse_double(path: &str) -> Result<(), PathError> {
+    let twice = |(at, _)| hex(path.as_bytes(), at + 3);
+    match path.match_indices("%25").find_map(|found| twice(found).filter(|byte| is_ambiguous(*byte))) {
+        Some(_) => Err(PathError::DoubleEncoding),
+        None => Ok(()),
     }
+}
+
+const fn is_ambiguous(byte: u8) -> bool {
+    matches!(byte, b'.' | b'/' | b'\\' | b';' | b'%' | 0..=0x1f | 0x7f)
 }
 
 /// RFC 3986 §2.3.
@@ -190,6 +195,9 @@ mod tests {
             ("/%252e%252e/b", PathError::DoubleEncoding),
             ("/a%252fb", PathError::DoubleEncoding),
             ("/a%25252f", PathError::DoubleEncoding),
+            ("/a%25%32f", PathError::DoubleEncoding),
+            ("/a%25%32%66", PathError::DoubleEncoding),
+            ("/~~%25%325", PathError::DoubleEncoding),
             ("/a%00", PathError::Control),
             ("/a%0d%0ab", PathError::Control),
             ("/a;b=c", PathError::Parameter),
