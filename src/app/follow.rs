@@ -1,5 +1,7 @@
 //! What goes on beside the requests: policy files and accounts that change.
 
+use std::sync::Arc;
+
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
@@ -25,7 +27,7 @@ fn event(outcome: &Outcome) -> Event {
         Outcome::Loaded(summary) => {
             tracing::info!(revision = &*summary.revision, "the policy was reloaded");
             Event {
-                policy_revision: Some(summary.revision.as_str().into()),
+                policy_revision: Some(Arc::clone(&summary.revision)),
                 ..Event::of(Kind::Policy, "policy.reloaded")
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     credential::Credential,
     host::{Host, Target},
     identity::Identity,
-    policy::{Op, Permit, Question},
+    policy::{Permit, Question},
     ruleset::Ruleset,
 };
 
@@ -49,7 +49,7 @@ impl<'a> Place<'a> {
 
     /// Puts what was found into the record.
     pub(super) fn record(&self, record: &mut Record) {
-        record.classified(&self.target, &self.connector().name, &self.rules.revision.as_str().into());
+        record.classified(&self.target, &self.connector().name, &self.rules.revision);
         if let Some(route) = self.route {
             record.matched(route);
         }
@@ -60,11 +60,7 @@ impl<'a> Place<'a> {
     /// # Errors
     /// The policy's denial as a refusal.
     pub(super) fn decide(&self, identity: &Identity, record: &mut Record) -> Result<Permit, Refusal> {
-        let operation = self.route.map(|route| Op {
-            name: &route.operation.name,
-            effect: route.operation.effect,
-            scopes: &route.operation.scopes,
-        });
+        let operation = self.route.map(|route| route.operation.op());
         let question = Question { subject: &identity.subject, connector: &self.connector().name, operation };
         match self.rules.policy.decide(question) {
             Ok(permit) => {

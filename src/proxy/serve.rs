@@ -20,7 +20,12 @@ use super::{
     upstream::{self, Endpoint},
     websocket,
 };
-use crate::{credential::Credential, id::ActionId, identity::Identity, policy::Permit};
+use crate::{
+    credential::Credential,
+    id::ActionId,
+    identity::{Bindings, Identity},
+    policy::Permit,
+};
 
 impl Proxy {
     /// Answers one request: with the provider's answer, or with a refusal that says what to do.
@@ -59,8 +64,8 @@ impl Proxy {
         if internal::is_ours(&arrival.host) {
             return internal::answer(self, &arrival, record).map(Passage::Ours);
         }
-        let identity = self.identify(entry, &parts.headers, record).await?;
         let rules = self.rules.current();
+        let identity = self.identify(entry, &parts.headers, &rules.bindings, record).await?;
         let place = Place::find(&rules, &arrival, &self.dialer)?;
         place.record(record);
         let permit = place.decide(&identity, record)?;
@@ -77,6 +82,7 @@ impl Proxy {
         &self,
         entry: &Entry,
         headers: &HeaderMap,
+        bindings: &Bindings,
         record: &mut Record,
     ) -> Result<Arc<Identity>, Refusal> {
         let own = crate::identity::claimed(headers)?;
@@ -87,7 +93,7 @@ impl Proxy {
         };
         let identity = self.gate.identify(claim).await?;
         record.identified(&identity, &self.workload);
-        self.gate.admit(&identity, &self.workload, &self.rules.current().bindings)?;
+        self.gate.admit(&identity, &self.workload, bindings)?;
         self.gate.pin(&identity, &self.workload)?;
         Ok(identity)
     }

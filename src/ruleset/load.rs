@@ -59,9 +59,14 @@ impl Ruleset {
         let rule_lines = documents.rule_lines();
         let (policy, catalog, bindings) = documents.compile(&mut findings);
         match (policy, catalog) {
-            (Some(policy), Some(catalog)) if findings.is_empty() => {
-                Ok(Self { policy, bindings, catalog, revision: sources.revision(), rule_lines, summary })
-            }
+            (Some(policy), Some(catalog)) if findings.is_empty() => Ok(Self {
+                policy,
+                bindings,
+                catalog,
+                revision: sources.revision().into(),
+                rule_lines,
+                summary,
+            }),
             _ => {
                 findings.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
                 Err(LoadError { findings })
@@ -95,7 +100,7 @@ impl<'a> Documents<'a> {
 
     fn summary(&self, sources: &Sources) -> Summary {
         Summary {
-            revision: sources.revision(),
+            revision: sources.revision().into(),
             files: sources.files.len(),
             roles: self.roles.len(),
             bindings: self.bindings.len(),

@@ -63,7 +63,7 @@ mod tests {
         let registry = Registry::new();
         let metrics = Metrics::register(&registry).unwrap();
         metrics.in_use("aaaaaaaaaaaa");
-        let summary = Summary { revision: "bbbbbbbbbbbb".to_owned(), ..Summary::default() };
+        let summary = Summary { revision: "bbbbbbbbbbbb".into(), ..Summary::default() };
         metrics.count(&Outcome::Loaded(summary));
         let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         assert!(text.contains("keybearer_policy_reload_total{outcome=\"loaded\"} 1\n"), "{text}");

@@ -15,7 +15,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ pub struct Ruleset {
     /// What there is to be done, and where.
     pub catalog: Catalog,
     /// Names the content of the files, in 12 hexadecimal digits.
-    pub revision: String,
+    pub revision: Arc<str>,
     rule_lines: HashMap<String, String>,
     summary: Summary,
 }
@@ -47,7 +47,7 @@ pub struct Ruleset {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Names the content of the files.
-    pub revision: String,
+    pub revision: Arc<str>,
     /// Files read.
     pub files: usize,
     /// `Role` documents.
