@@ -31,6 +31,7 @@ impl Downstream {
         let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ticketer = Ticketer::new()?;
+        config.ignore_client_order = true; // see `init_crypto`
         // A client needs one ticket at a time; the second that rustls would send costs as much as the first.
         config.send_tls13_tickets = 1;
         Ok(Self { leaves, by_server_name: Arc::new(config) })
