@@ -73,7 +73,11 @@ impl Arrival {
     pub(super) fn read(entry: &Entry, parts: &Parts) -> Result<Self, Refusal> {
         check_framing(parts)?;
         let (named, userinfo) = uri_authority(&parts.uri)?;
-        let host_field = host_field(&parts.headers)?;
+        let expected = match entry {
+            Entry::Direct => named.as_ref().map(|authority| &authority.host),
+            Entry::Tunnel(tunnel) => Some(&tunnel.target.host),
+        };
+        let host_field = host_field(&parts.headers, expected)?;
         if host_field.is_none()
             && (parts.version == Version::HTTP_11 || (named.is_none() && parts.version < Version::HTTP_11))
         {
@@ -185,14 +189,20 @@ fn uri_authority(uri: &Uri) -> Result<(Option<Authority>, bool), Refusal> {
     Ok((Some(authority), userinfo))
 }
 
-fn host_field(headers: &HeaderMap) -> Result<Option<Authority>, Refusal> {
+/// The `Host` header. It is nearly always spelt as the host that is expected, and then not parsed once more.
+fn host_field(headers: &HeaderMap, expected: Option<&Host>) -> Result<Option<Authority>, Refusal> {
     let mut fields = headers.get_all(header::HOST).iter();
     let Some(first) = fields.next() else { return Ok(None) };
     if fields.next().is_some() {
         return Err(Refusal::bad_request("the request has more than one Host header"));
     }
     let text = first.to_str().map_err(|_| Refusal::bad_request("the Host header is not ASCII"))?;
-    Authority::parse(text).map(Some).map_err(Refusal::bad_request)
+    match expected {
+        Some(host @ Host::Name(name)) if **name == *text => {
+            Ok(Some(Authority { host: host.clone(), port: None }))
+        }
+        _ => Authority::parse(text).map(Some).map_err(Refusal::bad_request),
+    }
 }
 
 /// What hyper's parser lets pass but RFC 9112 §6.3 lets a proxy refuse: a message with two framings. The

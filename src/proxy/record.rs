@@ -65,6 +65,12 @@ impl Record {
         self.id
     }
 
+    /// How long ago the request began.
+    #[must_use]
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// What the body from the agent is counted with.
     #[must_use]
     pub(super) fn bytes_in(&self) -> ByteCount {
@@ -226,7 +232,7 @@ pub(super) fn unrecordable() -> Refusal {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let total = self.started.elapsed();
+        let total = self.elapsed();
         self.event.ms = Some(Took { total, upstream: self.waited });
         self.event.bytes_in = Some(self.bytes_in.total());
         self.event.bytes_out = Some(self.bytes_out);

@@ -125,7 +125,6 @@ struct Back {
     version: Version,
     upgrade: Option<OnUpgrade>,
     timing: bool,
-    begun: std::time::Instant,
 }
 
 impl Back {
@@ -134,14 +133,13 @@ impl Back {
             version: parts.version,
             upgrade: parts.extensions.remove(),
             timing: parts.headers.get(TIMING).is_some_and(|value| value == "?1"),
-            begun: std::time::Instant::now(),
         }
     }
 
     fn respond(self, proxy: &Proxy, passage: Passage, record: Box<Record>) -> Response<Answer> {
         let id = record.id();
         let waited = record.waited().unwrap_or_default();
-        let own = self.begun.elapsed().saturating_sub(waited);
+        let own = record.elapsed().saturating_sub(waited);
         let mut response = match passage {
             Passage::Ours(response) => response,
             Passage::Theirs { response, credential, websocket } => {

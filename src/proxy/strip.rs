@@ -1,7 +1,7 @@
 //! Nothing from the agent authenticates (law 4): every carrier of a credential, an identity or another
 //! reading of the request is removed before ours is put in.
 
-use std::{borrow::Cow, collections::HashSet, sync::LazyLock};
+use std::{borrow::Cow, sync::LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
@@ -9,9 +9,16 @@ use percent_encoding::percent_decode_str;
 use super::PROXY_STATUS;
 use crate::catalog::Connector;
 
+/// A set of names; a header map's own hashing is the fastest there is for them.
+type Names = LazyLock<HeaderMap<()>>;
+
+fn names(names: &[&'static str]) -> HeaderMap<()> {
+    names.iter().map(|name| (HeaderName::from_static(name), ())).collect()
+}
+
 /// Headers that no request may carry to a provider, whatever the connector says.
-static ALWAYS: LazyLock<HashSet<HeaderName>> = LazyLock::new(|| {
-    let names = [
+static ALWAYS: Names = LazyLock::new(|| {
+    names(&[
         // credentials
         "authorization",
         "proxy-authorization",
@@ -96,23 +103,25 @@ static ALWAYS: LazyLock<HashSet<HeaderName>> = LazyLock::new(|| {
         "x-forwarded-prefix",
         "x-forwarded-method",
         "forwarded",
-    ];
-    names.into_iter().map(HeaderName::from_static).collect()
+    ])
 });
 
 /// Fields of one hop (RFC 9110 §7.6.1), and ours.
-static HOP: [HeaderName; 10] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("http2-settings"),
-    HeaderName::from_static("agent-identity"),
-    super::TIMING,
-];
+static HOP: Names = LazyLock::new(|| {
+    let mut hop = names(&[
+        "connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "http2-settings",
+        "agent-identity",
+    ]);
+    hop.insert(super::TIMING, ());
+    hop
+});
 
 /// Query and form parameters that carry a token (RFC 6750 §2.2 and §2.3) or another method than the one judged
 /// (Rails, Laravel and others read `_method`), wherever they stand.
@@ -151,7 +160,9 @@ pub fn hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP {
+    // Most heads have none of them: looking is cheaper than removing each in case.
+    let present: Vec<HeaderName> = headers.keys().filter(|name| HOP.contains_key(*name)).cloned().collect();
+    for name in present {
         headers.remove(name);
     }
     if trailers {
@@ -187,7 +198,7 @@ pub fn trailers(trailers: &mut HeaderMap, connector: &Connector, stripped: &mut 
 }
 
 fn is_carrier(name: &HeaderName, connector: &Connector) -> bool {
-    in_list(name, |name| ALWAYS.contains(name) || connector.strip.headers.contains(name))
+    in_list(name, |name| ALWAYS.contains_key(name) || connector.strip.headers.contains(name))
 }
 
 /// Looks the name up, and also its spelling with dashes: servers that hand headers on as CGI variables cannot
