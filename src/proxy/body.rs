@@ -65,20 +65,27 @@ impl Late {
 pub struct RequestBody(Source);
 
 enum Source {
-    Incoming { body: Incoming, count: ByteCount, late: Late, connector: Arc<Connector> },
+    Incoming {
+        first: Option<Result<Frame<Bytes>, hyper::Error>>,
+        body: Incoming,
+        count: ByteCount,
+        late: Late,
+        connector: Arc<Connector>,
+    },
     Whole(Option<Bytes>),
 }
 
 impl RequestBody {
-    /// The agent's body, passed on as it arrives.
+    /// The agent's body, passed on as it arrives; `first` was taken out of it already.
     #[must_use]
     pub(super) const fn streamed(
+        first: Option<Result<Frame<Bytes>, hyper::Error>>,
         body: Incoming,
         count: ByteCount,
         late: Late,
         connector: Arc<Connector>,
     ) -> Self {
-        Self(Source::Incoming { body, count, late, connector })
+        Self(Source::Incoming { first, body, count, late, connector })
     }
 
     /// A body that had to be read before it could be sent.
@@ -104,8 +111,11 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.0 {
             Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Incoming { body, count, late, connector } => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
+            Source::Incoming { first, body, count, late, connector } => {
+                let frame = match first.take() {
+                    None => ready!(Pin::new(body).poll_frame(cx)),
+                    first => first,
+                };
                 if matches!(frame, Some(Err(_))) {
                     count.cut();
                 }
@@ -117,7 +127,7 @@ impl http_body::Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Source::Incoming { body, .. } => body.is_end_stream(),
+            Source::Incoming { first, body, .. } => first.is_none() && body.is_end_stream(),
         }
     }
 

@@ -58,7 +58,8 @@ impl Departure<'_> {
                 .map_or_else(|| Some(query.to_owned()), |left| Some(left).filter(|left| !left.is_empty())),
             None => None,
         };
-        let form = Form { connector, limit: limits.inspect_body_bytes };
+        let is_safe = arrival.method.is_safe();
+        let form = Form { connector, limit: limits.inspect_body_bytes, is_safe };
         let body = form.body(body, &mut headers, &mut stripped, record).await?;
         plain_length(&mut headers, &body);
         record.stripped(stripped);
@@ -107,12 +108,14 @@ fn uri(arrival: &Arrival, query: Option<&str>) -> Result<Uri, Refusal> {
 struct Form<'a> {
     connector: &'a Arc<Connector>,
     limit: usize,
+    /// Whether the method is one that seldom has a body (RFC 9110 §9.2.1).
+    is_safe: bool,
 }
 
 impl Form<'_> {
     async fn body(
         &self,
-        body: Incoming,
+        mut body: Incoming,
         headers: &mut HeaderMap,
         stripped: &mut Stripped,
         record: &Record,
@@ -122,8 +125,17 @@ impl Form<'_> {
         }
         match self.kind(headers)? {
             None => {
+                let mut first = None;
+                if self.is_safe && body.size_hint().exact().is_none() {
+                    // An agent on HTTP/2 may end an empty body with a frame of its own. It is waited for: few
+                    // providers take a GET in chunks, and some answer before the last one and close.
+                    first = body.frame().await;
+                    if first.is_none() {
+                        return Ok(RequestBody::empty());
+                    }
+                }
                 let connector = Arc::clone(self.connector);
-                Ok(RequestBody::streamed(body, record.bytes_in(), record.late(), connector))
+                Ok(RequestBody::streamed(first, body, record.bytes_in(), record.late(), connector))
             }
             Some(Kind::Multipart) => {
                 let bytes = self.read(body, record).await?;
