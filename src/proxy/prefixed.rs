@@ -56,7 +56,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Prefixed<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        match bufs {
+            [one] => Pin::new(&mut self.io).poll_write(cx, one), // the cheaper system call
+            several => Pin::new(&mut self.io).poll_write_vectored(cx, several),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

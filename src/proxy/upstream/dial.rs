@@ -16,6 +16,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{
     Error,
     guard::{AddressGuard, Refused},
+    io::Tcp,
 };
 use crate::host::{Host, Target};
 
@@ -83,12 +84,12 @@ impl Dialer {
     ///
     /// # Errors
     /// As [`Dialer::tcp`], and [`Error::Tls`] when the handshake fails or the certificate is not accepted.
-    pub async fn tls(
+    pub(super) async fn tls(
         &self,
         target: &Target,
         config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<TcpStream>, Error> {
-        let tcp = self.tcp(target).await?;
+    ) -> Result<TlsStream<Tcp>, Error> {
+        let tcp = Tcp::new(self.tcp(target).await?);
         let name = match &target.host {
             Host::Name(name) => {
                 ServerName::try_from(name.to_string()).map_err(|error| Error::Tls(io::Error::other(error)))?

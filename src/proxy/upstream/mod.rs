@@ -5,9 +5,9 @@
 
 pub mod dial;
 pub mod guard;
+mod http1;
+mod io;
 mod pool;
-
-use std::io;
 
 use http::{Request, Response};
 use tower::util::BoxCloneSyncService;
@@ -79,16 +79,16 @@ pub enum Error {
     Address(#[from] guard::Refused),
     /// The name has no address.
     #[error("the name could not be resolved")]
-    Resolve(#[source] io::Error),
+    Resolve(#[source] std::io::Error),
     /// No address answered.
     #[error("the connection could not be opened")]
-    Connect(#[source] io::Error),
+    Connect(#[source] std::io::Error),
     /// The handshake failed or the certificate is not for this name.
     #[error("the TLS handshake failed")]
-    Tls(#[source] io::Error),
+    Tls(#[source] std::io::Error),
     /// The provider broke off or does not speak HTTP.
     #[error("the exchange broke off")]
-    Http(#[source] hyper::Error),
+    Http(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Nothing came within the limit.
     #[error("no answer came in time")]
     Timeout,

@@ -1,10 +1,12 @@
 //! Upstream connections, kept and shared within one tenant and never across two (law 3).
+//!
+//! HTTP/1.1 is [`http1`]'s; HTTP/2, and the connections that become web sockets, are hyper's.
 
 use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -18,13 +20,17 @@ use http::{
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1 as upgradable, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Endpoint, Error, Outbound, dial::Dialer};
+use super::{
+    Endpoint, Error, Outbound,
+    dial::Dialer,
+    http1::{Broken, Connection, Received},
+    io::Io,
+};
 use crate::{
     drain::Drain,
     id::TenantId,
@@ -77,13 +83,13 @@ struct Open {
 }
 
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Connection,
     since: Instant,
 }
 
 /// A connection to send one request on.
 enum Sender {
-    H1 { sender: http1::SendRequest<RequestBody>, is_reused: bool },
+    H1 { connection: Connection, is_reused: bool },
     H2(http2::SendRequest<RequestBody>),
 }
 
@@ -91,28 +97,47 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(dialer: Dialer, roots: Arc<RootCertStore>, drain: Drain) -> Self {
-        Self { shared: Arc::new(Shared { dialer, roots, drain, tenants: RwLock::default() }) }
+        let shared = Arc::new(Shared { dialer, roots, drain, tenants: RwLock::default() });
+        shared.drain.detach(sweep(Arc::downgrade(&shared)));
+        Self { shared }
     }
 
     async fn send(self, outbound: Outbound) -> Result<Response<Body>, Error> {
         let Outbound { tenant, endpoint, upgrade, mut request } = outbound;
         let tenant = self.tenant(&tenant);
         let connections = tenant.connections(&endpoint)?;
+        if upgrade {
+            return self.upgrade(request, &endpoint, &tenant, &connections).await;
+        }
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let sender = if upgrade {
-                self.dial(&endpoint, &tenant.h1_only, &connections).await?
-            } else {
-                self.checkout(&endpoint, &tenant.any, &connections).await?
-            };
+            let sender = self.checkout(&endpoint, &tenant, &connections).await?;
             match sender.send(request, &connections).await {
                 Ok(response) => return Ok(response),
                 // The connection was closing: nothing was sent, or it may be sent again.
                 Err(Unsent { request: Some(unsent), .. }) if attempts < MAX_ATTEMPTS => request = *unsent,
-                Err(Unsent { error, .. }) => return Err(Error::Http(error)),
+                Err(Unsent { error, .. }) => return Err(error),
             }
         }
+    }
+
+    /// A request whose connection may become something else than HTTP, on a connection of its own.
+    async fn upgrade(
+        &self,
+        mut request: Request<RequestBody>,
+        endpoint: &Endpoint,
+        tenant: &Tenant,
+        connections: &Connections,
+    ) -> Result<Response<Body>, Error> {
+        let (io, _) = self.dial(endpoint, &tenant.h1_only).await?;
+        let broken = |error| Error::Http(Box::new(error));
+        let (mut sender, connection) =
+            upgradable::Builder::new().handshake(TokioIo::new(io)).await.map_err(broken)?;
+        self.shared.drain.detach(connection.with_upgrades().map(drop));
+        connections.address(&mut request, Version::HTTP_11);
+        let response = sender.send_request(request).await.map_err(broken)?;
+        Ok(response.map(Body::hyper))
     }
 
     fn tenant(&self, id: &TenantId) -> Arc<Tenant> {
@@ -135,60 +160,53 @@ impl Pool {
     async fn checkout(
         &self,
         endpoint: &Endpoint,
-        config: &Arc<ClientConfig>,
-        connections: &Arc<Connections>,
+        tenant: &Tenant,
+        connections: &Connections,
     ) -> Result<Sender, Error> {
         if let Some(sender) = connections.take() {
             return Ok(sender);
         }
         if !connections.open().speaks_h2 {
-            return self.dial(endpoint, config, connections).await;
+            return self.open(endpoint, tenant, connections).await;
         }
         let _one_dials = connections.dialling.lock().await;
         match connections.take() {
             Some(sender) => Ok(sender),
-            None => self.dial(endpoint, config, connections).await,
+            None => self.open(endpoint, tenant, connections).await,
         }
     }
 
-    async fn dial(
+    async fn open(
         &self,
         endpoint: &Endpoint,
-        config: &Arc<ClientConfig>,
+        tenant: &Tenant,
         connections: &Connections,
     ) -> Result<Sender, Error> {
+        match self.dial(endpoint, &tenant.any).await? {
+            (io, Version::HTTP_2) => self.open_h2(io, connections).await,
+            (io, _) => Ok(Sender::H1 { connection: Connection::new(io), is_reused: false }),
+        }
+    }
+
+    /// A new stream to the endpoint, and what is spoken on it.
+    async fn dial(&self, endpoint: &Endpoint, config: &Arc<ClientConfig>) -> Result<(Io, Version), Error> {
         let Endpoint { target, cleartext } = endpoint;
         if *cleartext {
-            return self.open_h1(self.shared.dialer.tcp(target).await?).await;
+            return Ok((Io::Plain(self.shared.dialer.tcp(target).await?), Version::HTTP_11));
         }
         let tls = self.shared.dialer.tls(target, Arc::clone(config)).await?;
-        if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-            return self.open_h2(tls, connections).await;
-        }
-        self.open_h1(tls).await
+        let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok((Io::Tls(Box::new(tls)), if is_h2 { Version::HTTP_2 } else { Version::HTTP_11 }))
     }
 
-    async fn open_h1<I>(&self, io: I) -> Result<Sender, Error>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(io)).await.map_err(Error::Http)?;
-        self.shared.drain.detach(connection.with_upgrades().map(drop));
-        Ok(Sender::H1 { sender, is_reused: false })
-    }
-
-    async fn open_h2<I>(&self, io: I, connections: &Connections) -> Result<Sender, Error>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn open_h2(&self, io: Io, connections: &Connections) -> Result<Sender, Error> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .adaptive_window(true)
             .keep_alive_interval(Duration::from_secs(20))
             .handshake(TokioIo::new(io))
             .await
-            .map_err(Error::Http)?;
+            .map_err(|error| Error::Http(Box::new(error)))?;
         self.shared.drain.detach(connection.map(drop));
         let mut open = connections.open();
         open.speaks_h2 = true;
@@ -196,6 +214,20 @@ impl Pool {
             open.multiplexed = Some(sender.clone());
         }
         Ok(Sender::H2(sender))
+    }
+}
+
+/// Closes what nobody used for long, also where nobody asks any more; ends with the pool.
+async fn sweep(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(IDLE_LIMIT).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let tenants: Vec<_> =
+            shared.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for tenant in tenants {
+            let endpoints = tenant.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+            endpoints.values().for_each(|connections| connections.open().sweep());
+        }
     }
 }
 
@@ -253,17 +285,16 @@ impl Connections {
         self.open().take()
     }
 
-    fn put_back(&self, sender: http1::SendRequest<RequestBody>) {
+    fn put_back(&self, connection: Connection) {
         let mut open = self.open();
         if open.idle.len() < IDLE_PER_ENDPOINT {
-            open.idle.push(Idle { sender, since: Instant::now() });
+            open.idle.push(Idle { connection, since: Instant::now() });
         }
     }
 }
 
 impl Open {
-    /// The connection used last that is ready now. One that has answered but is still being tidied up by its
-    /// task is passed over, not lost.
+    /// The connection used last that is still open.
     fn take(&mut self) -> Option<Sender> {
         if let Some(sender) = &self.multiplexed {
             if !sender.is_closed() {
@@ -271,30 +302,39 @@ impl Open {
             }
             self.multiplexed = None;
         }
-        if self.idle.first().is_some_and(|oldest| oldest.since.elapsed() > IDLE_LIMIT) {
-            self.idle.retain(|idle| idle.since.elapsed() <= IDLE_LIMIT);
-        }
-        for at in (0..self.idle.len()).rev() {
-            let sender = &self.idle[at].sender;
-            if sender.is_closed() {
-                self.idle.remove(at);
-            } else if sender.is_ready() {
-                return Some(Sender::H1 { sender: self.idle.remove(at).sender, is_reused: true });
+        self.forget_old();
+        while let Some(Idle { mut connection, .. }) = self.idle.pop() {
+            if connection.is_quiet() {
+                return Some(Sender::H1 { connection, is_reused: true });
             }
         }
         None
+    }
+
+    /// Closes what is old, and what the provider closed.
+    fn sweep(&mut self) {
+        self.forget_old();
+        self.idle.retain_mut(|idle| idle.connection.is_quiet());
+    }
+
+    /// The oldest stand first.
+    fn forget_old(&mut self) {
+        if self.idle.first().is_some_and(|oldest| oldest.since.elapsed() > IDLE_LIMIT) {
+            self.idle.retain(|idle| idle.since.elapsed() <= IDLE_LIMIT);
+        }
     }
 }
 
 /// A request that got no answer, and the request itself where it can be sent once more.
 struct Unsent {
     request: Option<Box<Request<RequestBody>>>,
-    error: hyper::Error,
+    error: Error,
 }
 
 impl From<TrySendError<Request<RequestBody>>> for Unsent {
     fn from(mut error: TrySendError<Request<RequestBody>>) -> Self {
-        Self { request: error.take_message().map(Box::new), error: error.into_error() }
+        let request = error.take_message().map(Box::new);
+        Self { request, error: Error::Http(Box::new(error.into_error())) }
     }
 }
 
@@ -307,90 +347,104 @@ impl Sender {
         match self {
             Self::H2(mut sender) => {
                 if let Err(error) = sender.ready().await {
+                    let error = Error::Http(Box::new(error));
                     return Err(Unsent { request: Some(Box::new(request)), error });
                 }
                 connections.address(&mut request, Version::HTTP_2);
                 let response = sender.try_send_request(request).await?;
-                Ok(response.map(|inner| Body { inner, give_back: None }))
+                Ok(response.map(Body::hyper))
             }
-            Self::H1 { mut sender, is_reused } => {
-                connections.address(&mut request, Version::HTTP_11);
+            Self::H1 { connection, is_reused } => {
                 // The provider may just now be closing a kept connection, however short it was kept.
-                let spare = if is_reused { repeatable(&request) } else { None };
-                let response = match (sender.try_send_request(request).await, spare) {
-                    (Ok(response), _) => response,
-                    (Err(error), None) => return Err(error.into()),
-                    (Err(error), Some(spare)) => {
-                        return Err(Unsent { request: Some(Box::new(spare)), error: error.into_error() });
-                    }
-                };
-                let give_back = Some((sender, Arc::clone(connections)));
-                Ok(response.map(|inner| Body { inner, give_back }))
+                let is_repeatable = is_reused && is_repeatable(&request);
+                match connection.exchange(&mut request, &connections.host).await {
+                    Ok(response) => Ok(response.map(|body| Body::http1(body, connections))),
+                    Err(Broken { unanswered, error }) => Err(Unsent {
+                        request: (is_repeatable && unanswered).then(|| Box::new(request)),
+                        error: Error::Http(Box::new(error)),
+                    }),
+                }
             }
         }
     }
 }
 
-/// A copy, where sending twice does no more than sending once (RFC 9110 §9.2.2) and there is no body.
-fn repeatable(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_idempotent() || !request.body().is_end_stream() {
-        return None;
-    }
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+/// Whether sending twice does no more than sending once (RFC 9110 §9.2.2), and there is no body that would be gone.
+fn is_repeatable(request: &Request<RequestBody>) -> bool {
+    request.method().is_idempotent() && request.body().is_end_stream()
 }
 
 /// A provider's answer as it arrives. At its end the connection goes back to the pool; dropped before, the
 /// connection is closed.
-pub struct Body {
-    inner: Incoming,
-    give_back: Option<(http1::SendRequest<RequestBody>, Arc<Connections>)>,
+pub struct Body(Source);
+
+enum Source {
+    Http1 {
+        body: Box<Received>,
+        home: Arc<Connections>,
+    },
+    Hyper(Incoming),
+    /// The connection is back in the pool.
+    Over,
 }
 
 impl Body {
-    fn at_end(&mut self) {
-        if let Some((sender, connections)) = self.give_back.take()
-            && !sender.is_closed()
+    fn http1(body: Received, home: &Arc<Connections>) -> Self {
+        let mut body = Self(Source::Http1 { body: Box::new(body), home: Arc::clone(home) });
+        body.give_back();
+        body
+    }
+
+    const fn hyper(body: Incoming) -> Self {
+        Self(Source::Hyper(body))
+    }
+
+    /// Gives the connection back, if the body is over.
+    fn give_back(&mut self) {
+        if self.is_end_stream()
+            && let Source::Http1 { body, home } = std::mem::replace(&mut self.0, Source::Over)
+            && let Some(connection) = body.into_idle()
         {
-            connections.put_back(sender);
+            home.put_back(connection);
         }
     }
 }
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        match &frame {
-            Some(Err(_)) => self.give_back = None,
-            Some(Ok(_)) if !self.inner.is_end_stream() => {}
-            _ => self.at_end(),
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut self.0 {
+            Source::Http1 { body, .. } => {
+                let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
+                self.give_back();
+                Poll::Ready(frame)
+            }
+            Source::Hyper(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
+            }
+            Source::Over => Poll::Ready(None),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.0 {
+            Source::Http1 { body, .. } => body.is_end_stream(),
+            Source::Hyper(body) => body.is_end_stream(),
+            Source::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for Body {
-    /// An answer without a body is never polled, so its end is seen here.
-    fn drop(&mut self) {
-        if self.inner.is_end_stream() {
-            self.at_end();
+        match &self.0 {
+            Source::Http1 { body, .. } => body.size_hint(),
+            Source::Hyper(body) => body.size_hint(),
+            Source::Over => SizeHint::with_exact(0),
         }
     }
 }
@@ -406,5 +460,39 @@ impl tower::Service<Outbound> for Pool {
 
     fn call(&mut self, outbound: Outbound) -> Self::Future {
         Box::pin(self.clone().send(outbound))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::host::{Host, Target};
+
+    /// A kept connection, and the provider's end of it.
+    async fn kept(connections: &Connections) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        connections.put_back(Connection::new(Io::Plain(ours)));
+        listener.accept().await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_the_provider_closed_or_spoke_on_is_let_go() {
+        let target = Target { host: Host::parse("api.example").unwrap(), port: 443 };
+        let connections = Connections::to(&Endpoint { target, cleartext: true }).unwrap();
+        let quiet = kept(&connections).await;
+        let closed = kept(&connections).await;
+        let spoke = kept(&connections).await;
+        drop(closed);
+        spoke.try_write(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
+        while connections.open().idle.len() > 1 {
+            tokio::task::yield_now().await;
+            connections.open().sweep();
+        }
+        assert!(matches!(connections.take(), Some(Sender::H1 { is_reused: true, .. })));
+        assert!(connections.take().is_none());
+        drop(quiet);
     }
 }
