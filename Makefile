@@ -3,10 +3,12 @@
 
 # As cargo-deny's own advice: pinned, so that the same commit gives the same verdict.
 DENY := 0.20.2
+FUZZ := 0.13.2
 TOOLS := target/tools
 IMAGE ?= keybearer
 # An executable in cargo's own directory counts, too.
 DENY_BIN = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
+FUZZ_BIN = $(shell command -v cargo-fuzz || echo $(TOOLS)/bin/cargo-fuzz)
 
 .PHONY: help demo test lint deny advisories fmt bench fuzz image clean
 
@@ -54,11 +56,20 @@ bench:
 	benches/setup.sh
 	cargo bench --locked
 
-# Needs a nightly toolchain and cargo-fuzz; a release toolchain has no sanitizers.
-fuzz:
-	@test -d fuzz || { echo 'error: there are no fuzz targets in this version' >&2; exit 1; }
-	@cargo fuzz --version >/dev/null 2>&1 || { echo 'error: install cargo-fuzz first: cargo install --locked cargo-fuzz' >&2; exit 1; }
-	@for target in $$(cargo fuzz list); do cargo +nightly fuzz run $$target -- -max_total_time=$${T:-60} || exit 1; done
+# rustc keeps sanitizers to nightly, although every release has them; it is told to forget that, so that the pinned
+# toolchain is enough. What is found new goes to fuzz/corpus, what fails to fuzz/artifacts.
+fuzz: $(FUZZ_BIN)
+	@command -v c++ >/dev/null || { echo 'error: libFuzzer is C++; install a compiler: apt-get install g++' >&2; exit 1; }
+	@for target in $$($(FUZZ_BIN) list); do \
+		mkdir -p fuzz/corpus/$$target; \
+		seeds=$$(ls -d fuzz/seeds/$$target 2>/dev/null); \
+		RUSTC_BOOTSTRAP=1 $(FUZZ_BIN) run --target-dir target/fuzz $$target fuzz/corpus/$$target $$seeds -- \
+			-max_total_time=$${T:-60} -print_final_stats=1 || exit 1; \
+	done
+
+$(TOOLS)/bin/cargo-fuzz:
+	@echo 'installing cargo-fuzz $(FUZZ) into $(TOOLS), once'
+	cargo install --quiet --locked --version $(FUZZ) --root $(TOOLS) cargo-fuzz
 
 image:
 	@if command -v buildah >/dev/null; then buildah build --tag $(IMAGE) .; \
