@@ -7,15 +7,20 @@
 # There is no shell in it, no user database and no root certificates: providers are checked by Mozilla's roots, which
 # are built in. The data directory is /data; make it a volume, for the vault, its key, the CA and the audit log.
 
-FROM docker.io/library/rust:1.95.0-slim-bookworm AS build
-RUN apt-get -qq update && apt-get -qq install -y --no-install-recommends cmake make gcc g++ libc6-dev >/dev/null
+# Anything with cargo, rustc, gcc and a static libc: .ci/image puts another in its place where there is no registry.
+ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
+
+FROM ${RUST_IMAGE} AS build
+# The same in every base, since the paths of dependencies are in the program, in what a panic says.
+ENV CARGO_HOME=/cargo
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
-COPY policies policies
+# Not built; but cargo wants to see what Cargo.toml names.
 COPY benches benches
+COPY tests/canary.rs tests/
 # Naming the target keeps the flag away from build scripts and procedural macros, which are loaded and cannot be static.
-RUN target=$(rustc -vV | sed -n 's/^host: //p') \
+RUN target=$(rustc --print host-tuple) \
     && RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --bin keybearer --target "$target" \
     && mkdir -p /out/data /out/tmp \
     && cp "target/$target/release/keybearer" /out/keybearer

@@ -72,9 +72,7 @@ $(TOOLS)/bin/cargo-fuzz:
 	cargo install --quiet --locked --version $(FUZZ) --root $(TOOLS) cargo-fuzz
 
 image:
-	@if command -v buildah >/dev/null; then buildah build --tag $(IMAGE) .; \
-	elif docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
-	else echo 'error: neither buildah nor a running docker is here; install one: apt-get install buildah' >&2; exit 1; fi
+	@.ci/image $(IMAGE)
 
 clean:
 	cargo clean
