@@ -207,18 +207,7 @@ fn read_principal<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Principal
     let Some(text) = Option::<Cow<'_, str>>::deserialize(from)? else {
         return Ok(None);
     };
-    let role = |name: &str| RoleName::new(name).map_err(D::Error::custom);
-    let principal = match text.split_once(':') {
-        None if text == "developer" => Principal::Developer,
-        None if text == "tenant" => Principal::Tenant,
-        Some(("role", name)) => Principal::Role(role(name)?),
-        Some(("user", names)) => {
-            let (user, name) = names.split_once('/').ok_or_else(|| D::Error::custom("not user:name/role"))?;
-            Principal::User { user: UserId::new(user).map_err(D::Error::custom)?, role: role(name)? }
-        }
-        _ => return Err(D::Error::custom("not a principal")),
-    };
-    Ok(Some(principal))
+    text.parse().map(Some).map_err(D::Error::custom)
 }
 
 #[cfg(test)]
