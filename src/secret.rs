@@ -1,7 +1,11 @@
 //! Bytes that must not be seen: never displayed, never serialised, wiped when dropped.
 
-use std::fmt;
+use std::{fmt, io};
 
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Visitor},
+};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -67,6 +71,58 @@ impl PartialEq for Secret {
 }
 
 impl Eq for Secret {}
+
+/// A text taken into a [`Secret`] without a copy that stays. What is of another type is not quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text(pub Secret);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct Plain;
+        impl Visitor<'_> for Plain {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
+                Ok(Text(Secret::new(text.as_bytes().to_vec())))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
+                Ok(Text(Secret::new(text.into_bytes())))
+            }
+        }
+        input.deserialize_str(Plain)
+    }
+}
+
+/// Writes a value as JSON into memory that is wiped: its length is counted first, because a buffer that grows
+/// leaves copies behind.
+///
+/// # Errors
+/// Where the value says that it cannot be written.
+pub fn to_json<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value)?;
+    let mut text = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *text, value)?;
+    Ok(text)
+}
+
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -14,8 +14,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::{Command, Error, Fault, Reply, socket, wire};
-use crate::drain::Drain;
+use super::{Command, Error, Fault, Reply, socket};
+use crate::{drain::Drain, secret::to_json};
 
 /// More than any command takes.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -53,7 +53,7 @@ impl Client {
     /// [`Error::Refused`] with the proxy's own reason; [`Error::Socket`] and [`Error::Talk`] where it cannot be
     /// talked to.
     pub async fn execute(&self, command: &Command) -> Result<Reply, Error> {
-        let body = wire::to_json(command).map_err(|_| self.talk(&"the secret is not UTF-8 text"))?;
+        let body = to_json(command).map_err(|_| self.talk(&"the secret is not UTF-8 text"))?;
         let request = Request::post("/v1/accounts")
             .header(header::HOST, "localhost")
             .header(header::CONTENT_TYPE, "application/json")

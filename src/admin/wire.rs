@@ -1,16 +1,11 @@
 //! Secrets on their way from the command line to the process that seals them.
 
-use std::{collections::BTreeMap, fmt, io};
+use std::collections::BTreeMap;
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{self, Visitor},
-    ser,
-};
-use zeroize::Zeroizing;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
 
 use crate::{
-    secret::Secret,
+    secret::{Secret, Text, to_json},
     vault::{SecretError, parse_secret_input},
 };
 
@@ -60,54 +55,6 @@ impl<'de> Deserialize<'de> for Secrets {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let texts = BTreeMap::<String, Text>::deserialize(input)?;
         Ok(Self(texts.into_iter().map(|(name, Text(secret))| (name, secret)).collect()))
-    }
-}
-
-/// A text taken into a [`Secret`] without a copy that stays. What is of another type is not quoted.
-struct Text(Secret);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Plain;
-        impl Visitor<'_> for Plain {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(Secret::new(text.as_bytes().to_vec())))
-            }
-
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
-                Ok(Text(Secret::new(text.into_bytes())))
-            }
-        }
-        input.deserialize_str(Plain)
-    }
-}
-
-/// Writes a value as JSON into memory that is wiped: its length is counted first, because a buffer that grows
-/// leaves copies behind.
-pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, value)?;
-    let mut text = Zeroizing::new(Vec::with_capacity(length.0));
-    serde_json::to_writer(&mut *text, value)?;
-    Ok(text)
-}
-
-struct Length(usize);
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

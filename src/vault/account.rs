@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, io,
+    fmt,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{Error, secret_input};
 use crate::{
     id::{AccountKey, Scope},
-    secret::Secret,
+    secret::{Secret, to_json},
 };
 
 /// One principal's credential for one connector in one tenant.
@@ -158,10 +158,9 @@ impl Account {
         })
     }
 
-    /// The record as text, in memory that is wiped: its length is counted first, because a buffer that grows
-    /// leaves copies behind.
+    /// The record as text, in memory that is wiped.
     pub(super) fn to_record(&self) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
-        let record = Record {
+        to_json(&Record {
             material: self.material.clone(),
             scopes: self.scopes.clone(),
             metadata: self.metadata.clone(),
@@ -169,12 +168,7 @@ impl Account {
             authorization: self.authorization.clone(),
             created: self.created,
             updated: self.updated,
-        };
-        let mut length = Length(0);
-        serde_json::to_writer(&mut length, &record)?;
-        let mut text = Zeroizing::new(Vec::with_capacity(length.0));
-        serde_json::to_writer(&mut *text, &record)?;
-        Ok(text)
+        })
     }
 
     /// Reads what [`Account::to_record`] wrote.
@@ -195,19 +189,6 @@ impl Account {
             created: record.created,
             updated: record.updated,
         })
-    }
-}
-
-struct Length(usize);
-
-impl io::Write for Length {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

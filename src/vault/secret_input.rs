@@ -10,7 +10,7 @@ use serde::{
     de::{self, MapAccess, Visitor},
 };
 
-use crate::secret::Secret;
+use crate::secret::{Secret, Text};
 
 /// The shortest secret, in bytes: a shorter one could not be told from ordinary text when answers and logs are
 /// searched for it, and is most likely a slip.
@@ -139,31 +139,6 @@ impl<'de> Deserialize<'de> for Object {
             }
         }
         input.deserialize_map(Members)
-    }
-}
-
-/// A text taken into a [`Secret`] without a copy that stays.
-struct Text(Secret);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        struct Plain;
-        impl Visitor<'_> for Plain {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(Secret::new(text.as_bytes().to_vec())))
-            }
-
-            fn visit_string<E: de::Error>(self, text: String) -> Result<Text, E> {
-                Ok(Text(Secret::new(text.into_bytes())))
-            }
-        }
-        input.deserialize_str(Plain)
     }
 }
 
