@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     };
     let vault = runtime.block_on(vault_with(&key))?;
     let opened = runtime.block_on(vault.account(&key))?.context("no account")?;
-    ensure!(opened.material.fields() == &fields(), "the account does not hold what was put in");
+    ensure!(*opened.material.fields() == fields(), "the account does not hold what was put in");
 
     let mut group = criterion.benchmark_group("seal");
     group.bench_function("open", |bencher| bencher.iter(|| runtime.block_on(vault.account(&key))));

@@ -137,7 +137,7 @@ pub struct Listed {
 
 impl From<&Account> for Listed {
     fn from(account: &Account) -> Self {
-        let fields = account.material.fields().iter();
+        let fields = account.material.fields();
         Self {
             account: account.key.clone(),
             tenant: account.key.tenant.clone(),
@@ -149,8 +149,8 @@ impl From<&Account> for Listed {
                 Status::Active | Status::Revoked => None,
             },
             scopes: account.scopes.clone(),
-            expires: None, // what is pasted says nothing about its end
-            fields: fields.map(|(name, secret)| (name.clone(), secret.masked())).collect(),
+            expires: account.material.expires(),
+            fields: fields.iter().map(|(name, secret)| (name.clone(), secret.masked())).collect(),
             metadata: account.metadata.clone(),
             generation: account.generation,
             authorization: account.authorization.clone(),

@@ -88,6 +88,7 @@ impl Error {
             Self::Vault(vault::Error::Missing(_)) => "account_missing",
             Self::Vault(vault::Error::Exists(_)) => "account_exists",
             Self::Vault(vault::Error::Revoked(_)) => "account_revoked",
+            Self::Vault(vault::Error::OtherSubject(_)) => "other_subject",
             Self::Vault(vault::Error::Secret(_)) => "secret_invalid",
             Self::Vault(_) => "vault_unavailable",
             Self::Audit(_) => "audit_unavailable",
@@ -101,7 +102,9 @@ impl Error {
         match self {
             Self::Unfit(_) | Self::Vault(vault::Error::Secret(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Vault(vault::Error::Missing(_)) => StatusCode::NOT_FOUND,
-            Self::Vault(vault::Error::Exists(_) | vault::Error::Revoked(_)) => StatusCode::CONFLICT,
+            Self::Vault(
+                vault::Error::Exists(_) | vault::Error::Revoked(_) | vault::Error::OtherSubject(_),
+            ) => StatusCode::CONFLICT,
             Self::Vault(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -9,7 +9,7 @@ use crate::{
     credential::Resolver,
     drain::Drain,
     ruleset::{self, Outcome, Rules},
-    vault::{self, Vault},
+    vault::{self, Change, Vault},
 };
 
 /// Follows the policy files: counts, logs and records what became of each change.
@@ -54,8 +54,8 @@ pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metric
                 () = stopping.begun() => return,
             };
             match told {
-                Ok(key) => resolver.changed(&key).await,
-                Err(RecvError::Lagged(_)) => resolver.all_changed().await,
+                Ok(Change::Account(key)) => resolver.changed(&key).await,
+                Ok(Change::Unknown) | Err(RecvError::Lagged(_)) => resolver.all_changed().await,
                 Err(RecvError::Closed) => return,
             }
         }

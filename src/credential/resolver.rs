@@ -193,11 +193,11 @@ fn render(account: &Account, connector: &Connector) -> Result<Credential, Error>
     for injection in &connector.inject {
         match injection {
             Injection::Header(name, template) => {
-                let value = fill(template, fields, &mut echoes)?;
+                let value = fill(template, &fields, &mut echoes)?;
                 headers.push((name.clone(), header(name, &value)?));
             }
             Injection::Query(name, template) => {
-                query.push((name.clone(), fill(template, fields, &mut echoes)?));
+                query.push((name.clone(), fill(template, &fields, &mut echoes)?));
             }
         }
     }

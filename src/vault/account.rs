@@ -1,16 +1,16 @@
 //! A connected account, and the record in which it lies sealed.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Error, secret_input};
+use super::{Error, Grant, encoded, secret_input};
 use crate::{
     id::{AccountKey, Scope},
     secret::{Secret, to_json},
@@ -61,39 +61,77 @@ pub enum Material {
     /// Secrets that do not change by themselves, by field name; a connector with one secret calls it `token`.
     Static {
         /// The secrets.
-        #[serde(serialize_with = "write_fields", deserialize_with = "read_fields")]
+        #[serde(serialize_with = "encoded::write_fields", deserialize_with = "encoded::read_fields")]
         fields: BTreeMap<String, Secret>,
     },
+    /// Tokens that a provider gave for a consent, and that are refreshed.
+    Oauth(Box<Grant>),
 }
 
+/// What a connector with one secret calls it.
+const TOKEN: &str = "token";
+
 impl Material {
-    /// The secrets by name, as a connector's templates use them.
+    /// The secrets by name, as a connector's templates use them. A grant's access token is the `token`, where it
+    /// has one; its refresh token is for nobody's template.
     #[must_use]
-    pub const fn fields(&self) -> &BTreeMap<String, Secret> {
+    pub fn fields(&self) -> Cow<'_, BTreeMap<String, Secret>> {
         match self {
-            Self::Static { fields } => fields,
+            Self::Static { fields } => Cow::Borrowed(fields),
+            Self::Oauth(grant) => {
+                let token = grant.access.as_ref().map(|access| (TOKEN.to_owned(), access.token.clone()));
+                Cow::Owned(token.into_iter().collect())
+            }
+        }
+    }
+
+    /// When it ends unless a person does something; `None` where that is not known.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Static { .. } => None, // what is pasted says nothing about its end
+            Self::Oauth(grant) => grant.expires(),
+        }
+    }
+
+    /// Who consented, where that is known.
+    fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Static { .. } => None,
+            Self::Oauth(grant) => grant.subject.as_deref(),
         }
     }
 
     /// The same kind, without any secret.
-    pub(super) const fn emptied(&self) -> Self {
+    pub(super) fn emptied(&self) -> Self {
         match self {
             Self::Static { .. } => Self::Static { fields: BTreeMap::new() },
+            Self::Oauth(grant) => Self::Oauth(Box::new(grant.emptied())),
         }
     }
 
     pub(super) fn check(&self) -> Result<(), secret_input::Error> {
         match self {
             Self::Static { fields } => secret_input::check(fields),
+            Self::Oauth(grant) => grant.check(),
+        }
+    }
+
+    /// Like [`Material::check`], and there is something in it.
+    pub(super) fn check_new(&self) -> Result<(), secret_input::Error> {
+        match self {
+            Self::Static { fields } => secret_input::check(fields),
+            Self::Oauth(grant) => grant.check_new(),
         }
     }
 }
 
 impl fmt::Debug for Material {
-    /// The names of the fields only.
+    /// The names of the fields, and how a grant fares; no secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Static { fields } => f.debug_tuple("Static").field(&fields.keys()).finish(),
+            Self::Oauth(grant) => f.debug_tuple("Oauth").field(&grant.state).finish(),
         }
     }
 }
@@ -143,7 +181,7 @@ struct Record {
 impl Account {
     /// The first generation of a new account.
     pub(super) fn first(new: NewAccount, now: Timestamp) -> Result<Self, Error> {
-        new.material.check()?;
+        new.material.check_new()?;
         secret_input::check_metadata(&new.metadata)?;
         Ok(Self {
             key: new.key,
@@ -156,6 +194,23 @@ impl Account {
             created: now,
             updated: now,
         })
+    }
+
+    /// Takes a new consent in, of the same subject.
+    pub(super) fn reconnect(&mut self, new: NewAccount) -> Result<(), Error> {
+        if let Some(before) = self.material.subject()
+            && new.material.subject() != Some(before)
+        {
+            return Err(Error::OtherSubject(self.key.clone()));
+        }
+        self.material = new.material;
+        self.scopes = new.scopes;
+        self.metadata = new.metadata;
+        self.authorization = new.authorization;
+        if self.status == Status::Revoked {
+            self.status = Status::Active;
+        }
+        Ok(())
     }
 
     /// The record as text, in memory that is wiped.
@@ -190,35 +245,6 @@ impl Account {
             updated: record.updated,
         })
     }
-}
-
-/// Secrets as base64: they need not be text, and base64 needs no escapes, so that the reader can borrow it.
-fn write_fields<S: Serializer>(fields: &BTreeMap<String, Secret>, out: S) -> Result<S::Ok, S::Error> {
-    #[expect(clippy::disallowed_methods, reason = "this is where it is sealed")]
-    let texts = fields.iter().map(|(name, secret)| {
-        // With its room reserved, `encode_string` moves nothing.
-        let mut text = Zeroizing::new(String::with_capacity(secret.len().div_ceil(3) * 4));
-        STANDARD.encode_string(secret.expose(), &mut text);
-        (name, WipedText(text))
-    });
-    out.collect_map(texts)
-}
-
-struct WipedText(Zeroizing<String>);
-
-impl Serialize for WipedText {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.serialize_str(&self.0)
-    }
-}
-
-fn read_fields<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Secret>, D::Error> {
-    let texts = BTreeMap::<String, &'de str>::deserialize(input)?;
-    let decode = |(name, text)| match STANDARD.decode(text) {
-        Ok(bytes) => Ok((name, Secret::new(bytes))),
-        Err(_) => Err(de::Error::custom("a field is not base64")),
-    };
-    texts.into_iter().map(decode).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    Account, Error, Material, NewAccount, Status, StoreError, Vault,
+    Account, Change, Error, Material, NewAccount, Status, StoreError, Vault,
     seal::{Bound, Key},
     store::Row,
 };
@@ -29,6 +29,31 @@ impl Vault {
             if is_added { Ok(account) } else { Err(Error::Exists(key)) }
         })
         .await
+    }
+
+    /// Adds an account, or gives the one that is there a new consent: its material, scopes, metadata and
+    /// authorization are replaced. A revoked one is active again; a frozen one stays frozen.
+    ///
+    /// # Errors
+    /// [`Error::OtherSubject`] where another one had consented, [`Error::Secret`], or where the store fails.
+    pub async fn connect(&self, new: NewAccount) -> Result<Account, Error> {
+        Account::first(new.clone(), Timestamp::now())?;
+        for _ in 0..ATTEMPTS {
+            let consent = new.clone();
+            let connected = self.change(&new.key, move |account| {
+                account.reconnect(consent.clone())?;
+                Ok(true)
+            });
+            match connected.await {
+                Err(Error::Missing(_)) => {}
+                connected => return connected,
+            }
+            match self.add(new.clone()).await {
+                Err(Error::Exists(_)) => {}
+                added => return added,
+            }
+        }
+        Err(Error::Contended(new.key))
     }
 
     /// Gives an account another secret. A revoked one is active again; a frozen one stays frozen.
@@ -105,7 +130,7 @@ impl Vault {
             for _ in 0..ATTEMPTS {
                 let row = vault.0.store.row(&key).await?.ok_or_else(|| Error::Missing(key.clone()))?;
                 let removed = vault.0.store.delete(&key, row.generation).await;
-                if vault.told(&key, removed)? {
+                if vault.told(&key, removed.map(|is_removed| (is_removed, is_removed)))? {
                     return Ok(());
                 }
             }
@@ -140,7 +165,7 @@ impl Vault {
 
     /// Runs a change to its end, even if the caller is gone: an agent that hangs up must not keep others from
     /// hearing of a change that is on disk.
-    async fn uncancelled<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
+    pub(super) async fn uncancelled<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
@@ -150,22 +175,31 @@ impl Vault {
 
     /// Seals and writes an account over the generation before.
     async fn write(&self, account: &Account, before: Option<u64>) -> Result<bool, Error> {
+        let row = self.sealed_row(account).await?;
+        let written = self.0.store.put(&account.key, before, row).await;
+        self.told(&account.key, written.map(|is_written| (is_written, is_written)))
+    }
+
+    pub(super) async fn sealed_row(&self, account: &Account) -> Result<Row, Error> {
         let data_key = self.data_key_or_new(&account.key.tenant).await?;
         let cannot = || Error::CannotSeal(format!("the account {}", account.key));
         let record = account.to_record().map_err(|_| cannot())?;
         let bound = Bound::account(&account.key, account.generation);
         let sealed = data_key.seal(&bound, &record).map_err(|_| cannot())?;
-        let row = Row { generation: account.generation, sealed };
-        let written = self.0.store.put(&account.key, before, row).await;
-        self.told(&account.key, written)
+        Ok(Row { generation: account.generation, sealed })
     }
 
-    /// Tells of a change that was made or, because the store failed half-way, may have been.
-    fn told(&self, key: &AccountKey, outcome: Result<bool, StoreError>) -> Result<bool, Error> {
-        if !matches!(outcome, Ok(false)) {
-            let _ = self.0.changes.send(key.clone()); // an error says that nobody listens
+    /// Tells of a change that was made or, because the store failed half-way, may have been. The outcome comes with
+    /// whether anything changed.
+    pub(super) fn told<T>(
+        &self,
+        key: &AccountKey,
+        outcome: Result<(bool, T), StoreError>,
+    ) -> Result<T, Error> {
+        if !matches!(outcome, Ok((false, _))) {
+            let _ = self.0.changes.send(Change::Account(key.clone())); // an error says that nobody listens
         }
-        Ok(outcome?)
+        Ok(outcome?.1)
     }
 
     /// The tenant's data key, made with its first account.
@@ -176,7 +210,8 @@ impl Vault {
             let cannot = |_| Error::CannotSeal(what());
             let bytes = Key::generate().map_err(cannot)?;
             let sealed = self.0.kek.seal(&Bound::data_key(tenant), bytes.bytes()).map_err(cannot)?;
-            store.create_data_key(tenant, sealed).await?; // another one's is as good
+            let header = store.header().await?.unwrap_or_default();
+            store.create_data_key(tenant, sealed, &header).await?; // another one's is as good
         }
         self.data_key(tenant).await?.map_err(|why| Error::unopened(what(), why))
     }

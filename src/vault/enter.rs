@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Backend, Claim, Config, Error, Fingerprint, Inner, KeyError, KeySource, StoreError, Vault,
+    Backend, Change, Claim, Config, Error, Fingerprint, Inner, KeyError, KeySource, StoreError, Vault,
     lock::Lock,
     seal::{Bound, Key},
     store::{MemoryStore, SledStore, Store},
@@ -119,8 +119,18 @@ impl Vault {
             }
         }
         let changes = broadcast::Sender::new(CHANGES_KEPT);
+        if let Some(others) = store.changes() {
+            drain.detach(tell(others, changes.clone()));
+        }
         let dir = place.map(|(dir, _)| dir);
         Ok((Self(Arc::new(Inner { store, kek, backend, dir, drain: drain.clone(), changes })), is_new))
+    }
+}
+
+/// Tells what other processes change, as long as the store does.
+async fn tell(mut others: mpsc::Receiver<Change>, changes: broadcast::Sender<Change>) {
+    while let Some(change) = others.recv().await {
+        let _ = changes.send(change); // an error says that nobody listens
     }
 }
 

@@ -63,6 +63,11 @@ pub enum Error {
     /// A revoked account has no secret that could be frozen or unfrozen.
     #[error("the account {0} is revoked: rotate it to give it a new secret, or remove it")]
     Revoked(AccountKey),
+    /// Somebody else consented than the one whose account it is.
+    #[error(
+        "the account {0} is another person's at the provider: let them connect it again, or remove it first"
+    )]
+    OtherSubject(AccountKey),
     /// The secret or metadata handed in cannot be one.
     #[error(transparent)]
     Secret(#[from] SecretError),

@@ -7,9 +7,12 @@
 
 mod account;
 mod change;
+mod encoded;
 mod enter;
 mod error;
+mod grant;
 mod key;
+mod lease;
 mod lock;
 mod metrics;
 mod seal;
@@ -25,7 +28,9 @@ pub use self::{
     account::{Account, Material, NewAccount, Status},
     enter::Initialised,
     error::Error,
+    grant::{Access, Cause, Grant, GrantState},
     key::{Error as KeyError, KeySource},
+    lease::{Committed, Intent, Lease, Note, Orphan},
     lock::{Claim, Error as LockError, Owner, owner},
     metrics::Metrics,
     seal::Fingerprint,
@@ -92,7 +97,16 @@ struct Inner {
     backend: Backend,
     dir: Option<PathBuf>,
     drain: Drain,
-    changes: broadcast::Sender<AccountKey>,
+    changes: broadcast::Sender<Change>,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// This account: it was added, is another generation, or is gone.
+    Account(AccountKey),
+    /// Nobody knows: whatever was known of accounts must be forgotten.
+    Unknown,
 }
 
 /// What `vault status` shows.
@@ -165,9 +179,10 @@ impl Vault {
         Ok(overview)
     }
 
-    /// Says which account was changed, after each change. A receiver that lagged behind must forget all it knows.
+    /// Says which account was changed, after each change, here and in other processes that share the store. A
+    /// receiver that lagged behind must forget all it knows.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<AccountKey> {
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.changes.subscribe()
     }
 

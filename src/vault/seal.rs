@@ -151,6 +151,21 @@ impl Bound {
         Self::new("account").part(&encode(key)).part(&generation.to_be_bytes())
     }
 
+    /// What is about to be sent for an account, under one lease.
+    pub(super) fn intent(key: &AccountKey, fence: u64) -> Self {
+        Self::new("intent").part(&encode(key)).part(&fence.to_be_bytes())
+    }
+
+    /// What a token endpoint answered to it.
+    pub(super) fn answer(key: &AccountKey, fence: u64) -> Self {
+        Self::new("answer").part(&encode(key)).part(&fence.to_be_bytes())
+    }
+
+    /// What waits to be told of an account.
+    pub(super) fn note(key: &AccountKey) -> Self {
+        Self::new("note").part(&encode(key))
+    }
+
     fn new(what: &str) -> Self {
         Self(vec![VERSION]).part(b"keybearer").part(what.as_bytes())
     }
@@ -180,6 +195,28 @@ pub(super) fn encode(key: &AccountKey) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// An account's key, behind its length, before other bytes.
+pub(super) fn join_account(key: &AccountKey, rest: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(256 + rest.len());
+    push(&mut bytes, &encode(key));
+    bytes.extend_from_slice(rest);
+    bytes
+}
+
+/// Reads what [`join_account`] wrote.
+pub(super) fn split_account(bytes: &[u8]) -> Option<(AccountKey, &[u8])> {
+    let mut rest = bytes;
+    let key = decode(take_bytes(&mut rest)?)?;
+    Some((key, rest))
+}
+
+/// Reads what [`encode_tenant`] wrote; `None` for anything else.
+pub(super) fn decode_tenant(bytes: &[u8]) -> Option<TenantId> {
+    let mut rest = bytes;
+    let tenant = take(&mut rest)?.parse().ok()?;
+    rest.is_empty().then_some(tenant)
 }
 
 /// The beginning of the keys of all accounts of a tenant.
@@ -214,10 +251,14 @@ fn push(bytes: &mut Vec<u8>, part: &[u8]) {
 }
 
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_bytes(rest)?).ok()
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, after) = rest.split_first_chunk()?;
     let (part, after) = after.split_at_checked(u32::from_be_bytes(*length).try_into().ok()?)?;
     *rest = after;
-    std::str::from_utf8(part).ok()
+    Some(part)
 }
 
 #[cfg(test)]

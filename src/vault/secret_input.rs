@@ -180,7 +180,8 @@ fn check_name(name: &str) -> Result<(), Error> {
     Err(Error::Name(name.chars().take(MAX_FIELD_NAME).collect()))
 }
 
-fn check_secret(name: &str, secret: &Secret) -> Result<(), Error> {
+/// What every secret must fulfil: a header has to carry it.
+pub(super) fn check_secret(name: &str, secret: &Secret) -> Result<(), Error> {
     #[expect(clippy::disallowed_methods, reason = "checked once, on its way into the vault")]
     let bytes = secret.expose();
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));

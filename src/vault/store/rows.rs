@@ -1,19 +1,20 @@
 //! How the tables lie in sled's one tree.
 //!
 //! A page of more than a third of a segment goes to a file of its own, which sled never syncs. A page has up to
-//! 17 values, so a large account is cut into chunks, and no page becomes that large.
+//! 17 values, so what is large is cut into chunks, and no page becomes that large.
 
 use sled::{Batch, Db, IVec};
 
-use super::Row;
-use crate::{id::AccountKey, vault::seal};
+use super::{Row, StoredIntent, StoredNote};
+use crate::{
+    id::{AccountKey, TenantId},
+    vault::seal,
+};
 
 /// The keys of the one tree: what it is, then whose. One batch can so change several of them at once.
 pub(super) const HEADER: &[u8] = b"h";
 pub(super) const CHANGES: &[u8] = b"n";
 pub(super) const DATA_KEY: u8 = b'k';
-pub(super) const ACCOUNT: u8 = b'a';
-const CHUNK: u8 = b'c';
 
 /// 17 chunks with their keys, which are at most 850 bytes, are less than a third of sled's 512 KiB segments.
 const CHUNK_BYTES: usize = 8 * 1024;
@@ -34,18 +35,26 @@ pub(super) fn tree_key(kind: u8, whose: &[u8]) -> Vec<u8> {
     [&[kind], whose].concat()
 }
 
-pub(super) fn create(db: &Db, key: &[u8], value: Vec<u8>) -> Result<Option<Batch>, Fault> {
-    if db.contains_key(key)? {
-        return Ok(None);
-    }
-    let mut batch = Batch::default();
-    batch.insert(key, value);
-    Ok(Some(batch))
+/// A table of numbered texts of any length: a first value, and as many chunks as it takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table {
+    first: u8,
+    chunk: u8,
 }
 
-/// The front of a row's first value: the generation, how many chunks follow, and the first sealed bytes.
+/// Accounts, by their keys; the number is the generation.
+pub(super) const ACCOUNTS: Table = Table { first: b'a', chunk: b'c' };
+/// What is about to be sent, by account; the number is the fence.
+pub(super) const INTENTS: Table = Table { first: b'i', chunk: b'j' };
+/// What came back, by account; the number is the fence.
+pub(super) const ANSWERS: Table = Table { first: b'q', chunk: b'r' };
+/// What waits to be told, by number: the account's key behind its length, then the sealed note.
+pub(super) const NOTES: Table = Table { first: b'o', chunk: b'p' };
+
+/// The front of a first value: the number, how many chunks follow, and the first bytes.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
-    pub(super) generation: u64,
+    pub(super) number: u64,
     chunks: u16,
 }
 
@@ -54,53 +63,145 @@ const HEAD_BYTES: usize = 8 + 2;
 impl Head {
     fn read(value: &[u8]) -> Result<(Self, &[u8]), Fault> {
         let short = Fault::Malformed("a row is too short");
-        let Some((generation, rest)) = value.split_first_chunk() else { return Err(short) };
-        let Some((chunks, sealed)) = rest.split_first_chunk() else { return Err(short) };
-        let (generation, chunks) = (u64::from_be_bytes(*generation), u16::from_be_bytes(*chunks));
-        Ok((Self { generation, chunks }, sealed))
-    }
-
-    /// Removes the row and all its chunks.
-    pub(super) fn remove(&self, batch: &mut Batch, key: &[u8]) {
-        batch.remove(tree_key(ACCOUNT, key));
-        (0..self.chunks).for_each(|at| batch.remove(chunk_key(key, at)));
+        let Some((number, rest)) = value.split_first_chunk() else { return Err(short) };
+        let Some((chunks, text)) = rest.split_first_chunk() else { return Err(short) };
+        Ok((Self { number: u64::from_be_bytes(*number), chunks: u16::from_be_bytes(*chunks) }, text))
     }
 }
 
-fn chunk_key(key: &[u8], at: u16) -> Vec<u8> {
-    [&[CHUNK], key, &at.to_be_bytes()].concat()
-}
-
-pub(super) fn head(db: &Db, key: &[u8]) -> Result<Option<Head>, Fault> {
-    let value = db.get(tree_key(ACCOUNT, key))?;
-    value.map(|value| Head::read(&value).map(|(head, _)| head)).transpose()
-}
-
-/// A later insertion in a batch wins over an earlier removal of the same key.
-pub(super) fn write_row(batch: &mut Batch, key: &[u8], row: &Row) {
-    let (first, rest) = row.sealed.split_at(row.sealed.len().min(CHUNK_BYTES - HEAD_BYTES));
-    let mut chunks = 0u16;
-    for chunk in rest.chunks(CHUNK_BYTES) {
-        batch.insert(chunk_key(key, chunks), chunk);
-        chunks += 1; // the largest account has some 350
+impl Table {
+    /// The keys of all first values that begin so.
+    pub(super) fn prefix(self, whose: &[u8]) -> Vec<u8> {
+        tree_key(self.first, whose)
     }
-    let value = [&row.generation.to_be_bytes()[..], &chunks.to_be_bytes(), first].concat();
-    batch.insert(tree_key(ACCOUNT, key), value);
-}
 
-pub(super) fn read_row(db: &Db, key: &[u8], value: &[u8]) -> Result<Row, Fault> {
-    let (head, first) = Head::read(value)?;
-    let mut sealed = first.to_vec();
-    for at in 0..head.chunks {
-        let chunk = db.get(chunk_key(key, at))?.ok_or(Fault::Malformed("a row lacks its end"))?;
-        sealed.extend_from_slice(&chunk);
+    fn chunk_key(self, key: &[u8], at: u16) -> Vec<u8> {
+        [&[self.chunk], key, &at.to_be_bytes()].concat()
     }
-    Ok(Row { generation: head.generation, sealed })
+
+    pub(super) fn head(self, db: &Db, key: &[u8]) -> Result<Option<Head>, Fault> {
+        let value = db.get(self.prefix(key))?;
+        value.map(|value| Head::read(&value).map(|(head, _)| head)).transpose()
+    }
+
+    /// The number and the text.
+    pub(super) fn get(self, db: &Db, key: &[u8]) -> Result<Option<(u64, Vec<u8>)>, Fault> {
+        let value = db.get(self.prefix(key))?;
+        value.map(|value| self.read(db, key, &value)).transpose()
+    }
+
+    fn read(self, db: &Db, key: &[u8], value: &[u8]) -> Result<(u64, Vec<u8>), Fault> {
+        let (head, first) = Head::read(value)?;
+        let mut text = first.to_vec();
+        for at in 0..head.chunks {
+            let chunk = db.get(self.chunk_key(key, at))?.ok_or(Fault::Malformed("a row lacks its end"))?;
+            text.extend_from_slice(&chunk);
+        }
+        Ok((head.number, text))
+    }
+
+    /// Reads what a scan over [`Table::prefix`] found, without the table's letter before the key.
+    pub(super) fn entry(self, db: &Db, entry: sled::Result<(IVec, IVec)>) -> Result<Entry, Fault> {
+        let (key, value) = entry?;
+        let key = key[1..].to_vec();
+        let (number, text) = self.read(db, &key, &value)?;
+        Ok(Entry { key, number, text })
+    }
+
+    /// Writes over what is there, which may be longer.
+    pub(super) fn put(
+        self,
+        db: &Db,
+        batch: &mut Batch,
+        key: &[u8],
+        number: u64,
+        text: &[u8],
+    ) -> Result<(), Fault> {
+        self.remove(db, batch, key)?; // a later insertion in a batch wins over an earlier removal of the same key
+        let (first, rest) = text.split_at(text.len().min(CHUNK_BYTES - HEAD_BYTES));
+        let mut chunks = 0u16;
+        for chunk in rest.chunks(CHUNK_BYTES) {
+            batch.insert(self.chunk_key(key, chunks), chunk);
+            chunks += 1; // the largest account has some 350
+        }
+        let value = [&number.to_be_bytes()[..], &chunks.to_be_bytes(), first].concat();
+        batch.insert(self.prefix(key), value);
+        Ok(())
+    }
+
+    /// Removes the text and all its chunks, if it is there.
+    pub(super) fn remove(self, db: &Db, batch: &mut Batch, key: &[u8]) -> Result<(), Fault> {
+        if let Some(head) = self.head(db, key)? {
+            batch.remove(self.prefix(key));
+            (0..head.chunks).for_each(|at| batch.remove(self.chunk_key(key, at)));
+        }
+        Ok(())
+    }
 }
 
-pub(super) fn read_entry(db: &Db, (key, value): &(IVec, IVec)) -> Result<(AccountKey, Row), Fault> {
-    let account = seal::decode(&key[1..]).ok_or(Fault::Malformed("a row's key names no account"))?;
-    Ok((account, read_row(db, &key[1..], value)?))
+/// One text of a table.
+pub(super) struct Entry {
+    key: Vec<u8>,
+    number: u64,
+    text: Vec<u8>,
+}
+
+impl Entry {
+    fn account(&self) -> Result<AccountKey, Fault> {
+        seal::decode(&self.key).ok_or(Fault::Malformed("a row's key names no account"))
+    }
+
+    pub(super) fn into_row(self) -> Result<(AccountKey, Row), Fault> {
+        Ok((self.account()?, Row { generation: self.number, sealed: self.text }))
+    }
+
+    pub(super) fn into_intent(self, db: &Db) -> Result<(AccountKey, StoredIntent), Fault> {
+        let answer = ANSWERS.get(db, &self.key)?.map(|(_, sealed)| sealed);
+        Ok((self.account()?, StoredIntent { fence: self.number, sealed: self.text, answer }))
+    }
+
+    pub(super) fn into_note(self) -> Result<StoredNote, Fault> {
+        let (account, sealed) =
+            seal::split_account(&self.text).ok_or(Fault::Malformed("a note names no account"))?;
+        Ok(StoredNote { id: self.number, account, sealed: sealed.to_vec() })
+    }
+}
+
+pub(super) fn intent(db: &Db, key: &[u8]) -> Result<Option<StoredIntent>, Fault> {
+    let Some((fence, sealed)) = INTENTS.get(db, key)? else { return Ok(None) };
+    let answer = ANSWERS.get(db, key)?.map(|(_, sealed)| sealed);
+    Ok(Some(StoredIntent { fence, sealed, answer }))
+}
+
+/// Ends an attempt: its intent and answer go, and what it has to tell is kept under the number of this change.
+pub(super) fn settle(
+    db: &Db,
+    batch: &mut Batch,
+    account: &AccountKey,
+    note: Option<Vec<u8>>,
+) -> Result<(), Fault> {
+    let key = seal::encode(account);
+    INTENTS.remove(db, batch, &key)?;
+    ANSWERS.remove(db, batch, &key)?;
+    let Some(sealed) = note else { return Ok(()) };
+    let number = next_change(db)?;
+    NOTES.put(db, batch, &number.to_be_bytes(), number, &seal::join_account(account, &sealed))
+}
+
+pub(super) fn data_keys(db: &Db) -> Result<Vec<(TenantId, Vec<u8>)>, Fault> {
+    let read = |entry: sled::Result<(IVec, IVec)>| {
+        let (key, sealed) = entry?;
+        let tenant = seal::decode_tenant(&key[1..]).ok_or(Fault::Malformed("a data key names no tenant"))?;
+        Ok((tenant, sealed.to_vec()))
+    };
+    let mut keys = db.scan_prefix([DATA_KEY]).map(read).collect::<Result<Vec<_>, Fault>>()?;
+    keys.sort(); // the bytes sort by length first
+    Ok(keys)
+}
+
+/// The number of the change that is being made: changes only rise, so it will do for whatever must be new.
+pub(super) fn next_change(db: &Db) -> Result<u64, Fault> {
+    Ok(number(db.get(CHANGES)?)? + 1)
 }
 
 pub(super) fn number(bytes: Option<IVec>) -> Result<u64, Fault> {

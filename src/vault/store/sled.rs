@@ -20,10 +20,11 @@ use async_trait::async_trait;
 use sled::{Batch, Db};
 
 use super::{
-    Error, Row, Store,
+    Committed, Error, Rewrapped, Row, Store, StoredIntent, StoredNote,
+    leases::Leases,
     rows::{
-        ACCOUNT, CHANGES, DATA_KEY, Fault, HEADER, create, head, number, read_entry, read_row, tree_key,
-        write_row,
+        self, ACCOUNTS, ANSWERS, CHANGES, DATA_KEY, Fault, HEADER, INTENTS, NOTES, next_change, number,
+        tree_key,
     },
     watermark::Watermark,
 };
@@ -52,6 +53,8 @@ struct Shared {
     dir: PathBuf,
     /// `None` after a failed write, until the next use opens it again.
     opened: Mutex<Option<Arc<Opened>>>,
+    /// In memory only: no other process could refresh an account. Locked after `Opened::changes`.
+    leases: Mutex<Leases>,
     /// Given up last.
     _lock: Lock,
 }
@@ -91,7 +94,12 @@ impl SledStore {
     /// Opens the store in `dir`. Blocks.
     pub(in crate::vault) fn open(dir: &Path, lock: Lock, drain: Drain) -> Result<Self, Error> {
         let opened = Opened::open(dir)?;
-        let shared = Shared { dir: dir.to_owned(), opened: Mutex::new(Some(Arc::new(opened))), _lock: lock };
+        let shared = Shared {
+            dir: dir.to_owned(),
+            opened: Mutex::new(Some(Arc::new(opened))),
+            leases: Mutex::default(),
+            _lock: lock,
+        };
         Ok(Self { shared: Arc::new(shared), drain })
     }
 
@@ -123,32 +131,67 @@ impl SledStore {
         .await
     }
 
-    /// Applies what `batch` makes of the present state, if anything; returns when it is on disk.
-    async fn change<F>(&self, batch: F) -> Result<bool, Error>
+    /// Applies what `step` makes of the present state, if anything; returns when it is on disk.
+    async fn change<T, F>(&self, step: F) -> Result<T, Error>
     where
-        F: FnOnce(&Db) -> Result<Option<Batch>, Fault> + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(&Db, &mut Leases) -> Result<Step<T>, Fault> + Send + 'static,
     {
-        let applied = self
+        let (outcome, applied) = self
             .blocking(move |shared| {
                 let opened = shared.opened()?;
-                let applied = opened.apply(batch).map_err(|fault| shared.failed(&opened, fault))?;
-                Ok(applied.map(|number| (opened, number)))
+                let step = |db: &Db| step(db, &mut shared.leases());
+                let (outcome, applied) = opened.apply(step).map_err(|fault| shared.failed(&opened, fault))?;
+                Ok((outcome, applied.map(|number| (opened, number))))
             })
             .await?;
-        let Some((opened, number)) = applied else { return Ok(false) };
+        let Some((opened, number)) = applied else { return Ok(outcome) };
         let flushed = opened.db.flush_async().await;
         self.blocking(move |shared| {
             flushed.map_err(|error| shared.failed(&opened, error.into()))?;
             opened.watermark.advance(number).map_err(|source| from_io(&shared.dir, source))?;
-            Ok(true)
+            Ok(outcome)
         })
         .await
+    }
+
+    /// Writes a value where there is none.
+    async fn create(&self, key: Vec<u8>, value: Vec<u8>) -> Result<bool, Error> {
+        self.change(move |db, _| {
+            if db.contains_key(&key)? {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            batch.insert(key, value);
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+}
+
+/// What is to be written, if anything, and what to say when it is on disk.
+struct Step<T> {
+    batch: Option<Batch>,
+    outcome: T,
+}
+
+impl<T> Step<T> {
+    const fn nothing(outcome: T) -> Self {
+        Self { batch: None, outcome }
+    }
+
+    const fn write(batch: Batch, outcome: T) -> Self {
+        Self { batch: Some(batch), outcome }
     }
 }
 
 impl Shared {
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Opened>>> {
         self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The open store; after a failure, opens it again.
@@ -202,18 +245,19 @@ impl Opened {
         read(&self.db)
     }
 
-    /// Returns the change's number.
-    fn apply<F>(&self, batch: F) -> Result<Option<u64>, Fault>
+    /// Returns what the step says, and the number of the change if it made one.
+    fn apply<T, F>(&self, step: F) -> Result<(T, Option<u64>), Fault>
     where
-        F: FnOnce(&Db) -> Result<Option<Batch>, Fault>,
+        F: FnOnce(&Db) -> Result<Step<T>, Fault>,
     {
         let mut changes = self.changes();
-        let Some(mut batch) = batch(&self.db)? else { return Ok(None) };
+        let Step { batch, outcome } = step(&self.db)?;
+        let Some(mut batch) = batch else { return Ok((outcome, None)) };
         let number = *changes + 1;
         batch.insert(CHANGES, &number.to_be_bytes());
         self.db.apply_batch(batch)?;
         *changes = number;
-        Ok(Some(number))
+        Ok((outcome, Some(number)))
     }
 }
 
@@ -283,7 +327,7 @@ impl Store for SledStore {
     }
 
     async fn create_header(&self, header: Vec<u8>) -> Result<bool, Error> {
-        self.change(move |db| create(db, HEADER, header)).await
+        self.create(HEADER.to_vec(), header).await
     }
 
     async fn data_key(&self, tenant: &TenantId) -> Result<Option<Vec<u8>>, Error> {
@@ -291,56 +335,211 @@ impl Store for SledStore {
         self.read(move |db| Ok(db.get(key)?.map(|sealed| sealed.to_vec()))).await
     }
 
-    async fn create_data_key(&self, tenant: &TenantId, sealed: Vec<u8>) -> Result<bool, Error> {
-        let key = tree_key(DATA_KEY, &seal::encode_tenant(tenant));
-        self.change(move |db| create(db, &key, sealed)).await
+    async fn data_keys(&self) -> Result<Vec<(TenantId, Vec<u8>)>, Error> {
+        self.read(rows::data_keys).await
     }
 
-    async fn row(&self, key: &AccountKey) -> Result<Option<Row>, Error> {
-        let key = seal::encode(key);
-        self.read(move |db| {
-            let head = db.get(tree_key(ACCOUNT, &key))?;
-            head.map(|head| read_row(db, &key, &head)).transpose()
+    async fn create_data_key(
+        &self,
+        tenant: &TenantId,
+        sealed: Vec<u8>,
+        header: &[u8],
+    ) -> Result<bool, Error> {
+        let (key, header) = (tree_key(DATA_KEY, &seal::encode_tenant(tenant)), header.to_vec());
+        self.change(move |db, _| {
+            if db.get(HEADER)?.as_deref() != Some(&header) || db.contains_key(&key)? {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            batch.insert(key, sealed);
+            Ok(Step::write(batch, true))
         })
         .await
     }
 
-    async fn put(&self, key: &AccountKey, expected: Option<u64>, row: Row) -> Result<bool, Error> {
-        let key = seal::encode(key);
-        self.change(move |db| {
-            let before = head(db, &key)?;
-            if before.as_ref().map(|head| head.generation) != expected {
-                return Ok(None);
+    async fn rewrap(&self, rewrapped: Rewrapped) -> Result<bool, Error> {
+        self.change(move |db, _| {
+            let present = rows::data_keys(db)?;
+            let read = rewrapped.data_keys.iter().map(|(tenant, old, _)| (tenant, old));
+            let same = present.iter().map(|(tenant, sealed)| (tenant, sealed)).eq(read);
+            if !same || db.get(HEADER)?.as_deref() != Some(&rewrapped.old_header) {
+                return Ok(Step::nothing(false));
             }
             let mut batch = Batch::default();
-            if let Some(before) = before {
-                before.remove(&mut batch, &key);
+            batch.insert(HEADER, rewrapped.header);
+            for (tenant, _, sealed) in rewrapped.data_keys {
+                batch.insert(tree_key(DATA_KEY, &seal::encode_tenant(&tenant)), sealed);
             }
-            write_row(&mut batch, &key, &row);
-            Ok(Some(batch))
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+
+    async fn row(&self, key: &AccountKey) -> Result<Option<Row>, Error> {
+        let key = seal::encode(key);
+        let found = self.read(move |db| ACCOUNTS.get(db, &key)).await?;
+        Ok(found.map(|(generation, sealed)| Row { generation, sealed }))
+    }
+
+    async fn put(&self, key: &AccountKey, expected: Option<u64>, row: Row) -> Result<bool, Error> {
+        let key = seal::encode(key);
+        self.change(move |db, _| {
+            if ACCOUNTS.head(db, &key)?.map(|head| head.number) != expected {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            ACCOUNTS.put(db, &mut batch, &key, row.generation, &row.sealed)?;
+            Ok(Step::write(batch, true))
         })
         .await
     }
 
     async fn delete(&self, key: &AccountKey, expected: u64) -> Result<bool, Error> {
-        let key = seal::encode(key);
-        self.change(move |db| match head(db, &key)? {
-            Some(head) if head.generation == expected => {
-                let mut batch = Batch::default();
-                head.remove(&mut batch, &key);
-                Ok(Some(batch))
+        let account = key.clone();
+        self.change(move |db, leases| {
+            let key = seal::encode(&account);
+            if ACCOUNTS.head(db, &key)?.map(|head| head.number) != Some(expected) {
+                return Ok(Step::nothing(false));
             }
-            _ => Ok(None),
+            let mut batch = Batch::default();
+            ACCOUNTS.remove(db, &mut batch, &key)?;
+            rows::settle(db, &mut batch, &account, None)?;
+            leases.end(&account);
+            Ok(Step::write(batch, true))
         })
         .await
     }
 
     async fn rows(&self, tenant: Option<&TenantId>) -> Result<Vec<(AccountKey, Row)>, Error> {
-        let prefix = tree_key(ACCOUNT, &tenant.map(seal::encode_tenant).unwrap_or_default());
-        let entries =
-            self.read(move |db| db.scan_prefix(prefix).map(|entry| read_entry(db, &entry?)).collect());
+        let prefix = ACCOUNTS.prefix(&tenant.map(seal::encode_tenant).unwrap_or_default());
+        let entries = self.read(move |db| {
+            let entries = db.scan_prefix(prefix);
+            entries.map(|entry| ACCOUNTS.entry(db, entry)?.into_row()).collect()
+        });
         let mut rows: Vec<(AccountKey, Row)> = entries.await?;
         rows.sort_by(|(one, _), (other, _)| one.cmp(other)); // the bytes sort by length first
         Ok(rows)
+    }
+
+    async fn lease(&self, key: &AccountKey, _holder: &str, ttl: Duration) -> Result<Option<u64>, Error> {
+        let account = key.clone();
+        self.change(move |db, leases| {
+            if ACCOUNTS.head(db, &seal::encode(&account))?.is_none() || !leases.is_free(&account) {
+                return Ok(Step::nothing(None));
+            }
+            let fence = next_change(db)?;
+            leases.give(&account, fence, ttl);
+            Ok(Step::write(Batch::default(), Some(fence))) // the count of changes alone
+        })
+        .await
+    }
+
+    async fn renew(&self, key: &AccountKey, fence: u64, ttl: Duration) -> Result<bool, Error> {
+        Ok(self.shared.leases().renew(key, fence, ttl))
+    }
+
+    async fn release(&self, key: &AccountKey, fence: u64) -> Result<(), Error> {
+        self.shared.leases().release(key, fence);
+        Ok(())
+    }
+
+    async fn intend(&self, key: &AccountKey, fence: u64, sealed: Vec<u8>) -> Result<bool, Error> {
+        let account = key.clone();
+        self.change(move |db, leases| {
+            let key = seal::encode(&account);
+            if !leases.is_of(&account, fence) || ANSWERS.head(db, &key)?.is_some() {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            INTENTS.put(db, &mut batch, &key, fence, &sealed)?;
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+
+    async fn quarantine(&self, key: &AccountKey, fence: u64, sealed: Vec<u8>) -> Result<bool, Error> {
+        let key = seal::encode(key);
+        self.change(move |db, _| {
+            if INTENTS.head(db, &key)?.map(|head| head.number) != Some(fence) {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            ANSWERS.put(db, &mut batch, &key, fence, &sealed)?;
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        key: &AccountKey,
+        expected: u64,
+        fence: u64,
+        row: Row,
+        note: Option<Vec<u8>>,
+    ) -> Result<Committed, Error> {
+        let account = key.clone();
+        self.change(move |db, leases| {
+            let key = seal::encode(&account);
+            if ACCOUNTS.head(db, &key)?.map(|head| head.number) != Some(expected) {
+                return Ok(Step::nothing(Committed::Moved));
+            }
+            if !leases.is_of(&account, fence) {
+                return Ok(Step::nothing(Committed::Fenced));
+            }
+            let mut batch = Batch::default();
+            ACCOUNTS.put(db, &mut batch, &key, row.generation, &row.sealed)?;
+            rows::settle(db, &mut batch, &account, note)?;
+            Ok(Step::write(batch, Committed::Done))
+        })
+        .await
+    }
+
+    async fn drop_intent(&self, key: &AccountKey, fence: u64, note: Option<Vec<u8>>) -> Result<bool, Error> {
+        let account = key.clone();
+        self.change(move |db, leases| {
+            if !leases.is_of(&account, fence) {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            rows::settle(db, &mut batch, &account, note)?;
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+
+    async fn intent(&self, key: &AccountKey) -> Result<Option<StoredIntent>, Error> {
+        let key = seal::encode(key);
+        self.read(move |db| rows::intent(db, &key)).await
+    }
+
+    async fn intents(&self) -> Result<Vec<(AccountKey, StoredIntent)>, Error> {
+        let entries = self.read(move |db| {
+            let entries = db.scan_prefix(INTENTS.prefix(&[]));
+            entries.map(|entry| INTENTS.entry(db, entry)?.into_intent(db)).collect()
+        });
+        let mut intents: Vec<(AccountKey, StoredIntent)> = entries.await?;
+        intents.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(intents)
+    }
+
+    async fn outbox(&self, limit: usize) -> Result<Vec<StoredNote>, Error> {
+        self.read(move |db| {
+            let entries = db.scan_prefix(NOTES.prefix(&[])).take(limit);
+            entries.map(|entry| NOTES.entry(db, entry)?.into_note()).collect()
+        })
+        .await
+    }
+
+    async fn delivered(&self, ids: &[u64]) -> Result<(), Error> {
+        let ids = ids.to_vec();
+        self.change(move |db, _| {
+            let mut batch = Batch::default();
+            for id in ids {
+                NOTES.remove(db, &mut batch, &id.to_be_bytes())?;
+            }
+            Ok(Step::write(batch, ()))
+        })
+        .await
     }
 }

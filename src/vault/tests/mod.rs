@@ -1,11 +1,31 @@
-//! What holds over every store (`suite`), what holds of opening (`opening`), and what the disk may do (`disk`).
+//! What holds over every store (`suite`, `refresh`), what holds of opening (`opening`), and what the disk may do
+//! (`disk`).
+
+/// Makes a test of each fact for each store.
+macro_rules! over_every_store {
+    ($($fact:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test] async fn $fact() {
+                super::$fact(&super::Vault::in_memory(&super::Drain::default()).await.unwrap()).await;
+            })*
+        }
+        mod sled {
+            $(#[tokio::test] async fn $fact() {
+                let (_dir, vault) = super::on_disk().await;
+                super::$fact(&vault).await;
+            })*
+        }
+    };
+}
 
 mod disk;
 mod opening;
+mod refresh;
 mod suite;
 
 use std::{collections::BTreeMap, path::Path};
 
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
@@ -35,6 +55,23 @@ fn new_account(name: &str, token: &str) -> NewAccount {
         metadata: BTreeMap::new(),
         authorization: None,
     }
+}
+
+/// An account of a consent: tokens of this number, for this subject.
+fn granted(name: &str, number: u32, subject: &str) -> NewAccount {
+    let token = |what: &str| Secret::new(format!("{what}-{number:04}").into_bytes());
+    let now = Timestamp::UNIX_EPOCH;
+    let grant = Grant {
+        access: Some(Access { token: token("access"), expires: None, obtained: now }),
+        refresh: Some(token("refresh")),
+        refresh_expires: None,
+        deadline: None,
+        subject: Some(subject.to_owned()),
+        provider_scopes: Vec::new(),
+        used: None,
+        state: GrantState::Fresh,
+    };
+    NewAccount { material: Material::Oauth(Box::new(grant)), ..new_account(name, "") }
 }
 
 fn holds(account: &Account, token: &str) -> bool {

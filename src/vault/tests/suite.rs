@@ -4,22 +4,6 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
 
-macro_rules! over_every_store {
-    ($($fact:ident),* $(,)?) => {
-        mod memory {
-            $(#[tokio::test] async fn $fact() {
-                super::$fact(&super::Vault::in_memory(&super::Drain::default()).await.unwrap()).await;
-            })*
-        }
-        mod sled {
-            $(#[tokio::test] async fn $fact() {
-                let (_dir, vault) = super::on_disk().await;
-                super::$fact(&vault).await;
-            })*
-        }
-    };
-}
-
 over_every_store!(
     an_account_comes_back_as_it_was_added,
     secrets_of_the_largest_size_fit,
@@ -164,20 +148,21 @@ async fn a_tenant_sees_its_own_accounts_only(vault: &Vault) {
 
 async fn every_change_is_told_also_when_the_caller_left(vault: &Vault) {
     let name = key("acme/github/writer");
+    let changed = || Change::Account(key("acme/github/writer"));
     let mut told = vault.changes();
     vault.add(new_account("acme/github/writer", "token-one")).await.unwrap();
     vault.account(&name).await.unwrap();
     assert!(matches!(vault.add(new_account("acme/github/writer", "token-two")).await, Err(Error::Exists(_))));
-    assert_eq!(told.recv().await.unwrap(), name);
+    assert_eq!(told.recv().await.unwrap(), changed());
     assert_eq!(told.try_recv(), Err(TryRecvError::Empty), "neither reads nor refusals are changes");
 
     let mut left = Box::pin(vault.freeze(&name, "alice"));
     assert!(futures_util::poll!(&mut left).is_pending());
     drop(left);
-    assert_eq!(told.recv().await.unwrap(), name);
+    assert_eq!(told.recv().await.unwrap(), changed());
     assert_eq!(vault.account(&name).await.unwrap().unwrap().status.as_str(), "frozen");
     vault.remove(&name).await.unwrap();
-    assert_eq!(told.recv().await.unwrap(), name);
+    assert_eq!(told.recv().await.unwrap(), changed());
 }
 
 async fn changes_at_once_all_happen(vault: &Vault) {
@@ -210,12 +195,13 @@ async fn a_store_writes_only_over_the_expected_generation(vault: &Vault) {
     assert_eq!(store.row(&name).await.unwrap(), None);
 
     assert_eq!(store.data_key(&tenant).await.unwrap(), None);
-    assert!(store.create_data_key(&tenant, vec![1]).await.unwrap());
-    assert!(!store.create_data_key(&tenant, vec![2]).await.unwrap());
+    let header = store.header().await.unwrap().unwrap();
+    assert!(!store.create_data_key(&tenant, vec![1], b"another header").await.unwrap());
+    assert!(store.create_data_key(&tenant, vec![1], &header).await.unwrap());
+    assert!(!store.create_data_key(&tenant, vec![2], &header).await.unwrap());
     assert_eq!(store.data_key(&tenant).await.unwrap(), Some(vec![1]));
-    let header = store.header().await.unwrap();
-    assert!(header.is_some() && !store.create_header(vec![1]).await.unwrap());
-    assert_eq!(store.header().await.unwrap(), header);
+    assert!(!store.create_header(vec![1]).await.unwrap());
+    assert_eq!(store.header().await.unwrap(), Some(header));
 }
 
 async fn nothing_is_stored_in_the_clear(vault: &Vault) {
@@ -300,7 +286,8 @@ async fn a_changed_row_does_not_open(vault: &Vault) {
 async fn a_row_under_another_tenants_data_key_does_not_open(vault: &Vault) {
     vault.add(new_account("acme/github/writer", "token-acme")).await.unwrap();
     let data_key = vault.0.store.data_key(&"acme".parse().unwrap()).await.unwrap().unwrap();
-    assert!(vault.0.store.create_data_key(&"globex".parse().unwrap(), data_key).await.unwrap());
+    let header = vault.0.store.header().await.unwrap().unwrap();
+    assert!(vault.0.store.create_data_key(&"globex".parse().unwrap(), data_key, &header).await.unwrap());
     place(vault, "globex/github/writer", row(vault, "acme/github/writer").await).await;
     assert_does_not_open(vault, "globex/github/writer").await;
     let refused = vault.add(new_account("globex/slack/tenant", "token-globex")).await;
