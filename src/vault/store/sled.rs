@@ -4,6 +4,8 @@
 //!   snapshot (spacejam/sled issues 1166, 1527, 1533). Such a file is removed first, under our own lock.
 //! - Damage at the end of its log goes unnoticed: see [`Watermark`].
 //! - Large pages go to files that it never syncs: see [`super::rows`].
+//! - Flushing in its own pool of threads never ends where many flush at once: they take all seven threads, and the
+//!   write that they wait for finds none. So it is done on ours, and one flush serves all who wait for it.
 //! - After a failed write it refuses everything until it is opened again, so that is what happens.
 
 use std::{
@@ -65,6 +67,8 @@ struct Opened {
     /// How many changes there were. Held while something is read, or a change is checked and applied, which makes
     /// each of them one step: no other process is here.
     changes: Mutex<u64>,
+    /// One flush at a time: it takes with it all that was applied before it.
+    flushing: tokio::sync::Mutex<()>,
     watermark: Watermark,
 }
 
@@ -145,12 +149,23 @@ impl SledStore {
                 Ok((outcome, applied.map(|number| (opened, number))))
             })
             .await?;
-        let Some((opened, number)) = applied else { return Ok(outcome) };
-        let flushed = opened.db.flush_async().await;
+        if let Some((opened, number)) = applied {
+            self.flush(opened, number).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Returns when the change of this number is on disk, and acknowledged there.
+    async fn flush(&self, opened: Arc<Opened>, number: u64) -> Result<(), Error> {
+        let flushed = Arc::clone(&opened);
+        let _only = opened.flushing.lock().await;
+        if opened.watermark.get() >= number {
+            return Ok(()); // the flush before took it along
+        }
         self.blocking(move |shared| {
-            flushed.map_err(|error| shared.failed(&opened, error.into()))?;
-            opened.watermark.advance(number).map_err(|source| from_io(&shared.dir, source))?;
-            Ok(outcome)
+            let reached = *flushed.changes();
+            flushed.db.flush().map_err(|error| shared.failed(&flushed, error.into()))?;
+            flushed.watermark.advance(reached).map_err(|source| from_io(&shared.dir, source))
         })
         .await
     }
@@ -233,7 +248,7 @@ impl Opened {
         if found < acknowledged {
             return Err(lost(found));
         }
-        Ok(Self { db, changes: Mutex::new(found), watermark })
+        Ok(Self { db, changes: Mutex::new(found), flushing: tokio::sync::Mutex::default(), watermark })
     }
 
     fn changes(&self) -> MutexGuard<'_, u64> {

@@ -16,6 +16,7 @@ over_every_store!(
     a_tenant_sees_its_own_accounts_only,
     every_change_is_told_also_when_the_caller_left,
     changes_at_once_all_happen,
+    many_accounts_change_at_once,
     a_store_writes_only_over_the_expected_generation,
     nothing_is_stored_in_the_clear,
     a_row_moved_to_another_key_does_not_open,
@@ -177,6 +178,18 @@ async fn changes_at_once_all_happen(vault: &Vault) {
     let mut generations = futures_util::future::join_all(rotations).await;
     generations.sort_unstable();
     assert_eq!(generations, (2..=9).collect::<Vec<_>>());
+}
+
+/// More than a store's library has threads.
+async fn many_accounts_change_at_once(vault: &Vault) {
+    let names: Vec<_> = (0..64).map(|n| format!("acme/github/role{n}")).collect();
+    let changes = names.iter().map(|name| async {
+        vault.add(new_account(name, "token-one")).await.unwrap();
+        vault.rotate(&key(name), fields("token-two")).await.unwrap()
+    });
+    let changed = futures_util::future::join_all(changes).await;
+    assert!(changed.iter().all(|account| account.generation == 2));
+    assert_eq!(vault.list(None).await.unwrap().len(), 64);
 }
 
 async fn a_store_writes_only_over_the_expected_generation(vault: &Vault) {
