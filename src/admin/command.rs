@@ -10,10 +10,10 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Secrets;
+use super::{KeyText, Secrets};
 use crate::{
     id::{AccountKey, ConnectorName, Scope, TenantId},
-    vault::{Account, Overview, Status},
+    vault::{Account, KeyRotation, Overview, Status},
 };
 
 /// One thing to do: `{"freeze": {"account": "acme/github/role:researcher", "by": "alice"}}`.
@@ -84,6 +84,11 @@ pub enum Command {
     },
     /// Shows what is in the vault, in numbers.
     VaultStatus,
+    /// Seals the vault with another key.
+    RotateKey {
+        /// The key: 32 bytes in base64.
+        key: KeyText,
+    },
 }
 
 /// What came of a command.
@@ -98,6 +103,8 @@ pub enum Reply {
     Removed(#[serde(with = "as_text")] AccountKey),
     /// The vault.
     Vault(VaultOverview),
+    /// The vault is sealed with this key now.
+    KeyRotated(RotatedKey),
 }
 
 /// An account as people may see it.
@@ -190,6 +197,30 @@ impl From<Overview> for VaultOverview {
             tenants: overview.tenants,
             accounts,
             unreadable: overview.unreadable.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// What another key did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotatedKey {
+    /// The fingerprint of the key before; the same as the next where nothing was to be done.
+    pub from: String,
+    /// The fingerprint of the key now.
+    pub to: String,
+    /// How many tenants' data keys it seals.
+    pub tenants: usize,
+    /// The tenants whose data keys did not open before, and do not now.
+    pub unopened: Vec<TenantId>,
+}
+
+impl From<KeyRotation> for RotatedKey {
+    fn from(done: KeyRotation) -> Self {
+        Self {
+            from: done.from.to_string(),
+            to: done.to.to_string(),
+            tenants: done.tenants,
+            unopened: done.unopened,
         }
     }
 }

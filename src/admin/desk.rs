@@ -8,14 +8,15 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{Command, Error, Listed, Reply, Secrets, fit};
+use super::{Command, Error, KeyText, Listed, Reply, Secrets, fit};
 use crate::{
     audit::{Audit, Event, Kind},
     credential::Resolver,
     drain::Drain,
     id::{AccountKey, ActionId, Scope},
     ruleset::Rules,
-    vault::{self, Account, Material, NewAccount, Status, Vault},
+    secret::Secret,
+    vault::{self, Account, KeySource, Material, NewAccount, Status, Vault},
 };
 
 /// Where accounts are changed. Cloning is cheap, and all clones are one desk.
@@ -94,6 +95,7 @@ impl Desk {
             Command::Unfreeze { account } => self.unfreeze(account).await,
             Command::Revoke { account } => self.revoke(account).await,
             Command::Remove { account } => self.remove(account).await,
+            Command::RotateKey { key: KeyText(key) } => self.rotate_key(key).await,
             Command::List { .. } | Command::Show { .. } | Command::VaultStatus => Err(Error::Interrupted),
         }
     }
@@ -190,6 +192,24 @@ impl Desk {
         self.made(&key, self.0.vault.remove(&key).await).await.map(|()| Reply::Removed(key))
     }
 
+    async fn rotate_key(&self, key: Secret) -> Result<Reply, Error> {
+        let vault = &self.0.vault;
+        let to = KeySource::Value(key);
+        let (before, after) = (vault.key(), to.fingerprint().map_err(vault::Error::Key)?);
+        if before != after {
+            let detail = Some(format!("from {before} to {after}").into());
+            let event = Event { detail, ..Event::of(Kind::System, "vault.key_rotated") };
+            self.0.audit.record(event).await?;
+        }
+        match vault.rotate_key(&to).await {
+            Ok(done) => Ok(Reply::KeyRotated(done.into())),
+            Err(error) => {
+                self.record_failure(Event::of(Kind::System, "vault.failed"), &error).await;
+                Err(error.into())
+            }
+        }
+    }
+
     async fn existing(&self, key: &AccountKey) -> Result<Account, Error> {
         Ok(self.0.vault.account(key).await?.ok_or_else(|| vault::Error::Missing(key.clone()))?)
     }
@@ -219,17 +239,22 @@ impl Desk {
     async fn made<T>(&self, key: &AccountKey, outcome: Result<T, vault::Error>) -> Result<T, Error> {
         self.0.resolver.changed(key).await; // also where the store failed: it may have been made
         if let Err(error) = &outcome {
-            let failed = Event {
-                id: Some(ActionId::now()),
-                error: Some(Cow::Borrowed("vault_unavailable")),
-                detail: Some(Cow::Owned(format!("the change recorded before was not made: {error}"))),
-                ..about(key, "account.failed")
-            };
-            if let Err(unrecorded) = self.0.audit.record(failed).await {
-                tracing::error!(account = %key, %error, %unrecorded, "a change was recorded, then not made");
-            }
+            self.record_failure(about(key, "account.failed"), error).await;
         }
         Ok(outcome?)
+    }
+
+    async fn record_failure(&self, about: Event, error: &vault::Error) {
+        let account = about.account.clone();
+        let failed = Event {
+            id: Some(ActionId::now()),
+            error: Some(Cow::Borrowed("vault_unavailable")),
+            detail: Some(Cow::Owned(format!("the change recorded before was not made: {error}"))),
+            ..about
+        };
+        if let Err(unrecorded) = self.0.audit.record(failed).await {
+            tracing::error!(?account, %error, %unrecorded, "a change was recorded, then not made");
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Error {
             Self::Vault(vault::Error::Exists(_)) => "account_exists",
             Self::Vault(vault::Error::Revoked(_)) => "account_revoked",
             Self::Vault(vault::Error::OtherSubject(_)) => "other_subject",
-            Self::Vault(vault::Error::Secret(_)) => "secret_invalid",
+            Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => "secret_invalid",
             Self::Vault(_) => "vault_unavailable",
             Self::Audit(_) => "audit_unavailable",
             Self::Refused(fault) => &fault.error,
@@ -100,7 +100,9 @@ impl Error {
     /// The HTTP status that says it.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Unfit(_) | Self::Vault(vault::Error::Secret(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unfit(_) | Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             Self::Vault(vault::Error::Missing(_)) => StatusCode::NOT_FOUND,
             Self::Vault(
                 vault::Error::Exists(_) | vault::Error::Revoked(_) | vault::Error::OtherSubject(_),

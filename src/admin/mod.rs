@@ -27,13 +27,13 @@ use serde::Deserialize;
 
 pub use self::{
     client::Client,
-    command::{Command, Listed, Reply, VaultOverview},
+    command::{Command, Listed, Reply, RotatedKey, VaultOverview},
     desk::Desk,
     error::{Error, Fault},
     fit::{Misfit, connector_for, connector_of, needed},
     http::Site,
     socket::Socket,
-    wire::Secrets,
+    wire::{KeyText, Secrets},
 };
 
 /// The `admin:` section.

@@ -1,4 +1,4 @@
-//! Secrets on their way from the command line to the process that seals them.
+//! Secrets on their way from the command line to the process that seals them, or with them.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +58,27 @@ impl<'de> Deserialize<'de> for Secrets {
     }
 }
 
+/// A vault key: 32 bytes in base64. Written as JSON only on its way to the process that seals with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyText(pub Secret);
+
+impl Serialize for KeyText {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it goes to the process that seals with it, and nowhere else"
+        )]
+        let text = str::from_utf8(self.0.expose());
+        out.serialize_str(text.map_err(|_| ser::Error::custom("a key is not UTF-8 text"))?)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        Text::deserialize(input).map(|Text(key)| Self(key))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +93,14 @@ mod tests {
         let text = to_json(&sent).unwrap();
         assert_eq!(text.len(), text.capacity());
         assert_eq!(serde_json::from_slice::<Secrets>(&text).unwrap(), sent);
+    }
+
+    #[test]
+    fn a_key_arrives_as_it_was_sent_and_is_not_shown() {
+        let sent = KeyText(Secret::new(b"bm90IGEga2V5IGJ1dCBhcyBsb25nIGFzIG9uZQ==".to_vec()));
+        let text = to_json(&sent).unwrap();
+        assert_eq!(serde_json::from_slice::<KeyText>(&text).unwrap(), sent);
+        assert!(!format!("{sent:?}").contains("bm90"));
     }
 
     #[test]

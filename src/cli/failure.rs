@@ -112,6 +112,9 @@ impl From<vault::Error> for Failure {
         let failure = Self::of(&error);
         match error {
             vault::Error::Missing(_) => failure.hint("`keybearer account list` shows what there is"),
+            vault::Error::WrongKey { .. } => {
+                failure.hint("after `keybearer vault rotate-key`, the new key is to be named in `vault.key:`")
+            }
             vault::Error::Unopened { .. } => {
                 failure.hint("`keybearer vault status` names all accounts that do not open")
             }

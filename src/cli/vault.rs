@@ -1,5 +1,7 @@
 //! `keybearer vault`: accounts at rest.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::{
@@ -8,10 +10,11 @@ use super::{
     output::{Out, list, say},
 };
 use crate::{
-    admin::{Client, Command, Reply, VaultOverview},
+    admin::{Client, Command, KeyText, Reply, VaultOverview},
     config::Config,
     drain::Drain,
     ruleset::Ruleset,
+    vault::KeySource,
 };
 
 /// Make and look at the vault
@@ -36,6 +39,39 @@ enum Verb {
     #[command(after_help = "Example:
   keybearer vault status --output json")]
     Status,
+    /// Seal the vault with another key, while everything goes on
+    ///
+    /// Accounts are not touched: they lie under a data key for each tenant, and only these are sealed anew, all in one
+    /// step. The vault opens with the old key before that, and with the new one after it. Once more does nothing.
+    #[command(after_help = "Examples:
+  keybearer vault rotate-key --to-file new.key
+  keybearer vault rotate-key --to-env NEW_VAULT_KEY
+  keybearer vault rotate-key      # to vault.next_key of the configuration")]
+    RotateKey {
+        #[command(flatten)]
+        to: To,
+    },
+}
+
+#[derive(Debug, Args)]
+struct To {
+    /// The file with the new key; made where there is none
+    #[arg(long, value_name = "FILE", conflicts_with = "to_env")]
+    to_file: Option<PathBuf>,
+    /// The environment variable with the new key
+    #[arg(long, value_name = "NAME")]
+    to_env: Option<String>,
+}
+
+impl To {
+    /// Where the new key is.
+    fn source(self, config: &Config) -> Result<KeySource, Failure> {
+        let named = self.to_file.map(KeySource::File);
+        let named = named.or_else(|| self.to_env.as_deref().map(Config::vault_key_of));
+        named
+            .or_else(|| config.vault.next_key.clone())
+            .ok_or_else(|| Failure::usage("which key? name it with --to-file, --to-env or `vault.next_key:`"))
+    }
 }
 
 impl Vault {
@@ -47,8 +83,29 @@ impl Vault {
                 let counter = Counter::open(&config, Ruleset::default()).await?;
                 print(&counter.execute(Command::VaultStatus).await?, out)
             }
+            Verb::RotateKey { to } => {
+                let to = to.source(&config)?;
+                rotate_key(config, to, out).await
+            }
         }
     }
+}
+
+async fn rotate_key(mut config: Config, to: KeySource, out: &mut Out) -> Result<(), Failure> {
+    let (key, is_new) = to.text_or_new().map_err(|error| Failure::new(format!("the new key: {error}")))?;
+    if let (KeySource::File(path), true) = (&to, is_new) {
+        say(format!("made the key {}: keep a copy of it elsewhere", path.display()));
+    }
+    let is_next = config.vault.next_key.as_ref() == Some(&to);
+    // A rotation that was killed may have been done: then the vault opens with the new key.
+    config.vault.next_key = Some(to);
+    let counter = Counter::open(&config, Ruleset::default()).await?;
+    let reply = counter.execute(Command::RotateKey { key: KeyText(key) }).await?;
+    if let Reply::KeyRotated(done) = &reply {
+        let until = if is_next { "" } else { " before the next start" };
+        say(format!("the vault is sealed with the key {} now: name it in `vault.key:`{until}", done.to));
+    }
+    print(&reply, out)
 }
 
 async fn init(config: &Config, out: &mut Out) -> Result<(), Failure> {
@@ -66,6 +123,13 @@ fn print(reply: &Reply, out: &mut Out) -> Result<(), Failure> {
     match reply {
         Reply::Vault(overview) if !out.is_json() => out.pairs(details(overview)),
         Reply::Vault(overview) => out.json(overview),
+        Reply::KeyRotated(done) if !out.is_json() => out.pairs([
+            ("before", done.from.clone()),
+            ("key", done.to.clone()),
+            ("tenants", done.tenants.to_string()),
+            ("do not open", list(done.unopened.iter().map(ToString::to_string))),
+        ]),
+        Reply::KeyRotated(done) => out.json(done),
         other => out.json(other),
     }
 }

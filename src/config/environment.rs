@@ -28,15 +28,25 @@ pub(super) fn over(config: Config, text: &str) -> Result<Config, Error> {
     overlaid(config, text, &variables)
 }
 
-/// Puts the key itself where the vault's section names a variable. One that is not set is the vault's to complain about.
-#[expect(clippy::disallowed_methods, reason = "this is the configuration")]
-pub(super) fn read_key(config: &mut Config) {
-    let Some(KeySource::Env(name)) = &config.vault.key else { return };
-    let name = name.clone();
-    if let Ok(text) = std::env::var(&name) {
-        config.vault.key = Some(KeySource::Value(Secret::new(text.into_bytes())));
+/// Puts the keys themselves where the vault's section names variables. One that is not set is the vault's to complain about.
+pub(super) fn read_keys(config: &mut Config) {
+    let sources = [&mut config.vault.key, &mut config.vault.next_key];
+    for source in sources.into_iter().flatten() {
+        if let KeySource::Env(name) = source {
+            let name = name.clone();
+            *source = read_key(&name);
+            config.key_variables.push(name);
+        }
     }
-    config.key_variable = Some(name);
+}
+
+/// The key that a variable holds; the variable itself where it is not set.
+#[expect(clippy::disallowed_methods, reason = "this is the configuration")]
+pub(super) fn read_key(name: &str) -> KeySource {
+    match std::env::var(name) {
+        Ok(text) => KeySource::Value(Secret::new(text.into_bytes())),
+        Err(_) => KeySource::Env(name.to_owned()),
+    }
 }
 
 fn overlaid(config: Config, text: &str, variables: &[(String, String)]) -> Result<Config, Error> {

@@ -45,9 +45,9 @@ pub struct Config {
     pub admin: admin::Config,
     /// Logs and metrics.
     pub telemetry: telemetry::Config,
-    /// The variable that `vault.key: {env: NAME}` names and the key was read from. What we start must not inherit it.
+    /// The variables that `vault.key: {env: NAME}` and `vault.next_key` name. What we start must not inherit them.
     #[serde(skip)]
-    pub key_variable: Option<String>,
+    pub key_variables: Vec<String>,
 }
 
 /// The `listen:` section.
@@ -112,9 +112,15 @@ impl Config {
         let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
         let from_file: Self = parse(&text, file.as_deref())?;
         let mut config = environment::over(from_file, &text)?;
-        environment::read_key(&mut config);
+        environment::read_keys(&mut config);
         let base = file.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         config.checked()?.placed(base)
+    }
+
+    /// A vault key from the environment variable of this name, which may not be set.
+    #[must_use]
+    pub fn vault_key_of(variable: &str) -> vault::KeySource {
+        environment::read_key(variable)
     }
 
     /// The admin socket.

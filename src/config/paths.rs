@@ -39,8 +39,10 @@ impl Config {
         if let Roots::File(path) = &mut self.egress.roots {
             place(path);
         }
-        if let Some(KeySource::File(path)) = &mut self.vault.key {
-            place(path);
+        for source in [&mut self.vault.key, &mut self.vault.next_key] {
+            if let Some(KeySource::File(path)) = source {
+                place(path);
+            }
         }
         if let Some(path) = &mut self.admin.token_file {
             place(path);

@@ -206,13 +206,17 @@ impl Vault {
     async fn data_key_or_new(&self, tenant: &TenantId) -> Result<Key, Error> {
         let what = || format!("the data key of {tenant}");
         let store = &self.0.store;
-        if store.data_key(tenant).await?.is_none() {
+        for _ in 0..ATTEMPTS {
+            if store.data_key(tenant).await?.is_some() {
+                return self.data_key(tenant).await?.map_err(|why| Error::unopened(what(), why));
+            }
             let cannot = |_| Error::CannotSeal(what());
-            let bytes = Key::generate().map_err(cannot)?;
-            let sealed = self.0.kek.seal(&Bound::data_key(tenant), bytes.bytes()).map_err(cannot)?;
-            let header = store.header().await?.unwrap_or_default();
-            store.create_data_key(tenant, sealed, &header).await?; // another one's is as good
+            let (header, kek) = self.key_in_use().await?;
+            let new = Key::generate().map_err(cannot)?;
+            let sealed = kek.seal(&Bound::data_key(tenant), new.bytes()).map_err(cannot)?;
+            // Another one's is as good; and where the vault was re-wrapped, it is sealed once more.
+            store.create_data_key(tenant, sealed, &header).await?;
         }
-        self.data_key(tenant).await?.map_err(|why| Error::unopened(what(), why))
+        Err(Error::Busy)
     }
 }

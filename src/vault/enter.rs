@@ -8,9 +8,10 @@ use std::{
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Backend, Change, Claim, Config, Error, Fingerprint, Inner, KeyError, KeySource, StoreError, Vault,
+    Backend, Change, Claim, Config, Error, Inner, KeyError, KeySource, StoreError, Vault,
+    keys::{HEADER, Header, Keys, Sources},
     lock::Lock,
-    seal::{Bound, Key},
+    seal::Key,
     store::{MemoryStore, SledStore, Store},
 };
 use crate::drain::Drain;
@@ -70,7 +71,7 @@ impl Vault {
     /// Where the system gives no random bytes.
     pub async fn in_memory(drain: &Drain) -> Result<Self, Error> {
         let kek = Key::generate().map_err(|_| KeyError::Random)?;
-        Self::over(Box::new(MemoryStore::default()), kek, Backend::Memory, None, drain)
+        Self::over(Box::new(MemoryStore::default()), (vec![kek], None), Backend::Memory, None, drain)
             .await
             .map(|(vault, _)| vault)
     }
@@ -86,44 +87,49 @@ impl Vault {
             return Err(Error::NotSupported(config.backend));
         }
         let (data_dir, claim, opening) = (data_dir.to_owned(), claim.clone(), drain.clone());
-        let source = config.key.clone().unwrap_or_else(|| KeySource::File(data_dir.join(KEY_FILE)));
+        let key = config.key.clone().unwrap_or_else(|| KeySource::File(data_dir.join(KEY_FILE)));
+        let sources = Sources { key, next: config.next_key.clone() };
         let dir = data_dir.join(DIR);
-        let (store, kek, new_key) = drain
-            .spawn_blocking(move || enter_blocking(&data_dir, &claim, &source, entry, opening))
+        let (from, sources) = (sources.clone(), Some(sources));
+        let (store, keys, new_key) = drain
+            .spawn_blocking(move || enter_blocking(&data_dir, &claim, &from, entry, opening))
             .await
             .map_err(|error| StoreError::from_join(&dir, &error))??;
         let store = Box::new(store);
-        let (vault, new_store) = Self::over(store, kek, Backend::Sled, Some((dir, entry)), drain).await?;
+        let keyring = (keys, sources);
+        let (vault, new_store) = Self::over(store, keyring, Backend::Sled, Some((dir, entry)), drain).await?;
         Ok((vault, Initialised { key: new_key, store: new_store }))
     }
 
-    /// Checks the key against the store's header, or writes the header of a new store. Says whether it did.
+    /// Takes the one of these keys that the store's header is of, or writes the header of a new store with the first.
+    /// Says whether it did.
     async fn over(
         store: Box<dyn Store>,
-        kek: Key,
+        (keys, sources): (Vec<Key>, Option<Sources>),
         backend: Backend,
         place: Option<(PathBuf, Entry)>,
         drain: &Drain,
     ) -> Result<(Self, bool), Error> {
         let header = store.header().await?;
         let is_new = header.is_none();
-        match (header, &place) {
-            (Some(header), _) => check_header(&kek, &header)?,
+        let keys = match (header, &place) {
+            (Some(header), _) => Keys::fitting(&header, &keys, sources)?,
             (None, Some((dir, Entry::Existing))) => return Err(Error::NoVault(dir.clone())),
             (None, _) if !store.rows(None).await?.is_empty() => {
-                return Err(Error::unopened("the vault's header", "it is missing"));
+                return Err(Error::unopened(HEADER, "it is missing"));
             }
             (None, _) => {
-                let header = make_header(&kek)?;
-                store.create_header(header).await?;
+                let key = keys.into_iter().next().ok_or(KeyError::Random)?;
+                store.create_header(Header::make(&key)?).await?;
+                Keys::new(key, sources)
             }
-        }
+        };
         let changes = broadcast::Sender::new(CHANGES_KEPT);
         if let Some(others) = store.changes() {
             drain.detach(tell(others, changes.clone()));
         }
         let dir = place.map(|(dir, _)| dir);
-        Ok((Self(Arc::new(Inner { store, kek, backend, dir, drain: drain.clone(), changes })), is_new))
+        Ok((Self(Arc::new(Inner { store, keys, backend, dir, drain: drain.clone(), changes })), is_new))
     }
 }
 
@@ -138,45 +144,33 @@ async fn tell(mut others: mpsc::Receiver<Change>, changes: broadcast::Sender<Cha
 fn enter_blocking(
     data_dir: &Path,
     claim: &Claim,
-    source: &KeySource,
+    sources: &Sources,
     entry: Entry,
     drain: Drain,
-) -> Result<(SledStore, Key, bool), Error> {
+) -> Result<(SledStore, Vec<Key>, bool), Error> {
     let dir = data_dir.join(DIR);
     if entry == Entry::Existing && !SledStore::exists(&dir) {
         return Err(Error::NoVault(dir)); // and no directory made for a lock
     }
     let lock = Lock::acquire(data_dir, claim)?;
     let exists = SledStore::exists(&dir);
-    let (kek, new_key) = match source.load() {
-        Ok(kek) => (kek, false),
+    let next = sources.load_next()?;
+    let (key, new_key) = match sources.key.load() {
+        Ok(key) => (Some(key), false),
+        // The key before the next one may be gone when the next one is the vault's.
+        Err(KeyError::NoFile(_) | KeyError::NoValue(_)) if exists && next.is_some() => (None, false),
         Err(source @ (KeyError::NoFile(_) | KeyError::NoValue(_))) if exists => {
             return Err(Error::KeyGone { dir, source });
         }
-        Err(KeyError::NoFile(_)) => source.load_or_create()?,
+        Err(KeyError::NoFile(_)) => {
+            let (key, is_new) = sources.key.load_or_create()?;
+            (Some(key), is_new)
+        }
         Err(error) => return Err(error.into()),
     };
     if !exists {
         SledStore::make(&dir, &lock)?;
     }
     let store = SledStore::open(&dir, lock, drain)?;
-    Ok((store, kek, new_key))
-}
-
-/// A new vault's header: the key's fingerprint, and a sealed text (with the format's version first) that only
-/// the key opens.
-fn make_header(kek: &Key) -> Result<Vec<u8>, Error> {
-    let sealed = kek.seal(&Bound::verifier(), b"").map_err(|_| Error::CannotSeal("the header".to_owned()))?;
-    Ok([kek.fingerprint().as_bytes(), sealed.as_slice()].concat())
-}
-
-fn check_header(kek: &Key, header: &[u8]) -> Result<(), Error> {
-    let found = kek.fingerprint();
-    let torn = |why: &str| Error::unopened("the vault's header", why);
-    let (expected, sealed) = header.split_first_chunk().ok_or_else(|| torn("it is too short"))?;
-    let expected = Fingerprint::from_bytes(*expected);
-    if expected != found {
-        return Err(Error::WrongKey { expected, found });
-    }
-    kek.open(&Bound::verifier(), sealed).map(drop).map_err(|error| torn(&error.to_string()))
+    Ok((store, key.into_iter().chain(next).collect(), new_key))
 }

@@ -74,6 +74,9 @@ pub enum Error {
     /// Others kept changing the same account.
     #[error("the account {0} is being changed by others: try again")]
     Contended(AccountKey),
+    /// Others kept changing what belongs to all accounts.
+    #[error("the vault is being changed by others: try again")]
+    Busy,
     /// The task ended before its end.
     #[error("the vault's work was interrupted: try again")]
     Interrupted,

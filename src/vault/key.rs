@@ -11,7 +11,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::seal::{self, Key};
+use super::{
+    Fingerprint,
+    seal::{self, Key},
+};
 use crate::secret::Secret;
 
 /// Where the key-encryption key is: `{file: vault.key}` or `{env: NAME}`. It is 32 random bytes in base64.
@@ -86,6 +89,24 @@ impl KeySource {
         }
     }
 
+    /// The key as text, for a process that has the vault open; makes the file where there is none yet. Says whether
+    /// it did. Blocks.
+    ///
+    /// # Errors
+    /// [`Error`], which shows no part of a key.
+    pub fn text_or_new(&self) -> Result<(Secret, bool), Error> {
+        let (key, is_new) = self.load_or_create()?;
+        Ok((Secret::new(text(&key).as_bytes().to_vec()), is_new))
+    }
+
+    /// What tells the key apart. Blocks.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        self.load().map(|key| key.fingerprint())
+    }
+
     /// Reads the key, and makes the file where there is none yet. Says whether it did.
     pub(super) fn load_or_create(&self) -> Result<(Key, bool), Error> {
         match (self, self.load()) {
@@ -127,13 +148,19 @@ fn parse(text: &[u8]) -> Option<Key> {
     Key::from_bytes(&bytes[..length])
 }
 
+/// In base64, with room for a line break.
+fn text(key: &Key) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    STANDARD.encode_string(key.bytes(), &mut text);
+    text
+}
+
 /// Writes a new key beside its place and links it there: a kill leaves no half key, and a key that another
 /// process made in between stays.
 fn create(path: &Path) -> Result<Key, Error> {
     let failed = |source| Error::Io { attempt: "create", path: path.to_owned(), source };
     let key = Key::generate().map_err(|_| Error::Random)?;
-    let mut text = Zeroizing::new(String::with_capacity(64));
-    STANDARD.encode_string(key.bytes(), &mut text);
+    let mut text = text(&key);
     text.push('\n');
 
     let parent = parent(path);
@@ -169,6 +196,9 @@ mod tests {
 
         let (made, new) = source.load_or_create().unwrap();
         let (read, again) = source.load_or_create().unwrap();
+        let (text, again_as_text) = source.text_or_new().unwrap();
+        assert_eq!(KeySource::Value(text).fingerprint().unwrap(), source.fingerprint().unwrap());
+        assert!(!again_as_text);
         assert!(new && !again);
         assert_eq!(made.bytes(), read.bytes());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -12,9 +12,11 @@ mod enter;
 mod error;
 mod grant;
 mod key;
+mod keys;
 mod lease;
 mod lock;
 mod metrics;
+mod rotate;
 mod seal;
 mod secret_input;
 mod store;
@@ -33,11 +35,13 @@ pub use self::{
     lease::{Committed, Intent, Lease, Note, Orphan},
     lock::{Claim, Error as LockError, Owner, owner},
     metrics::Metrics,
+    rotate::KeyRotation,
     seal::Fingerprint,
     secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input},
     store::Error as StoreError,
 };
 use self::{
+    keys::Keys,
     seal::{Bound, Key},
     store::{Row, Store},
 };
@@ -54,6 +58,8 @@ pub struct Config {
     pub backend: Backend,
     /// Where the key-encryption key is; `vault.key` in the data directory if left out.
     pub key: Option<KeySource>,
+    /// The key that is to follow it: what `vault rotate-key` seals the vault with. The vault opens with either.
+    pub next_key: Option<KeySource>,
 }
 
 /// Where the accounts lie.
@@ -93,7 +99,7 @@ pub struct Vault(Arc<Inner>);
 
 struct Inner {
     store: Box<dyn Store>,
-    kek: Key,
+    keys: Keys,
     backend: Backend,
     dir: Option<PathBuf>,
     drain: Drain,
@@ -157,7 +163,7 @@ impl Vault {
         let mut overview = Overview {
             backend: self.0.backend,
             dir: self.0.dir.clone(),
-            key: self.0.kek.fingerprint(),
+            key: self.key(),
             tenants: 0,
             accounts: BTreeMap::new(),
             unreadable: Vec::new(),
@@ -177,6 +183,12 @@ impl Vault {
             }
         }
         Ok(overview)
+    }
+
+    /// The fingerprint of the key that the vault is sealed with, as far as this process knows.
+    #[must_use]
+    pub fn key(&self) -> Fingerprint {
+        self.0.keys.current().fingerprint()
     }
 
     /// Says which account was changed, after each change, here and in other processes that share the store. A
@@ -207,13 +219,30 @@ impl Vault {
 
     /// A tenant's data key, or why it does not open.
     async fn data_key(&self, tenant: &TenantId) -> Result<Result<Key, String>, StoreError> {
-        let Some(sealed) = self.0.store.data_key(tenant).await? else {
-            return Ok(Err("its tenant has no data key".to_owned()));
+        let unopened = match self.data_key_at_hand(tenant).await? {
+            Err(Some(unopened)) => unopened,
+            Err(None) => return Ok(Err("its tenant has no data key".to_owned())),
+            Ok(key) => return Ok(Ok(key)),
         };
-        let opened = self.0.kek.open(&Bound::data_key(tenant), &sealed);
-        let why = |error: seal::Error| format!("its tenant's data key does not open: {error}");
-        Ok(opened.map_err(why).and_then(|bytes| {
-            Key::from_bytes(&bytes).ok_or_else(|| "its tenant's data key has the wrong length".to_owned())
+        // Perhaps another process has re-wrapped it.
+        let why = match self.key_in_use().await {
+            Err(Error::Store(error)) => return Err(error),
+            Err(error) => error.to_string(),
+            Ok(_) => match self.data_key_at_hand(tenant).await? {
+                Ok(key) => return Ok(Ok(key)),
+                Err(_) => unopened,
+            },
+        };
+        Ok(Err(format!("its tenant's data key does not open: {why}")))
+    }
+
+    /// A tenant's data key by the keys at hand, or why it does not open; no reason where there is none.
+    async fn data_key_at_hand(&self, tenant: &TenantId) -> Result<Result<Key, Option<String>>, StoreError> {
+        let Some(sealed) = self.0.store.data_key(tenant).await? else { return Ok(Err(None)) };
+        let opened = self.0.keys.open(&Bound::data_key(tenant), &sealed);
+        let opened = opened.map_err(|error| Some(error.to_string()));
+        Ok(opened.and_then(|bytes| {
+            Key::from_bytes(&bytes).ok_or_else(|| Some("it has the wrong length".to_owned()))
         }))
     }
 }

@@ -272,6 +272,33 @@ async fn commands_go_to_the_proxy_that_runs_and_to_the_vault_when_none_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_proxy_takes_another_vault_key_and_the_next_start_needs_it() {
+    let desk = Desk::new();
+    desk.add();
+    let proxy = Running::start(&desk).await;
+    let rotated = desk.done(&["vault", "rotate-key", "--to-file", "new.key", "--output", "json"], "");
+    assert!(rotated.err.contains("made the key new.key"), "{rotated:?}");
+    let to = rotated.json()["to"].as_str().unwrap().to_owned();
+    assert!(rotated.err.contains(&format!("sealed with the key {to} now")), "{rotated:?}");
+    let status =
+        |with: &[&str]| desk.done(&[&["vault", "status", "--output", "json"], with].concat(), "").json();
+    assert_eq!(
+        (&status(&[])["key_fingerprint"], &status(&[])["accounts"]["crm"]["active"]),
+        (&to.clone().into(), &1.into())
+    );
+    desk.done(&["account", "add", "globex/crm/tenant"], "kb-0123456789");
+    assert_eq!(proxy.stop().await, 0);
+
+    let refused = desk.run(&["vault", "status"], "");
+    assert!(refused.status == 1 && refused.err.contains(&format!("sealed with the key {to}")), "{refused:?}");
+    std::fs::rename(desk.dir.path().join("new.key"), desk.dir.path().join("data/vault.key")).unwrap();
+    assert_eq!(status(&[])["accounts"]["crm"]["active"], 2);
+    let events = desk.done(&["audit", "query", "--kind", "system", "--output", "json"], "").out;
+    let told = events.lines().find(|line| line.contains("vault.key_rotated")).unwrap();
+    assert!(told.contains(&format!("to {to}")), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vault_that_another_process_has_is_told_with_its_owner() {
     let desk = Desk::new();
     desk.add();

@@ -358,6 +358,38 @@ fn everything_that_prints_a_table_prints_json() {
 }
 
 #[test]
+fn another_vault_key_comes_from_a_file_a_variable_or_the_configuration() {
+    let desk = Desk::new();
+    desk.add();
+    let first = fs::read_to_string(desk.dir.path().join("data/vault.key")).unwrap();
+    let nowhere = desk.run(&["vault", "rotate-key"], "");
+    assert!(nowhere.status == 2 && nowhere.err.contains("--to-file, --to-env or"), "{nowhere:?}");
+    let unset = desk.run(&["vault", "rotate-key", "--to-env", "NEW_KEY"], "");
+    assert!(unset.status == 1 && unset.err.contains("NEW_KEY, which is not set"), "{unset:?}");
+
+    let rotated = desk.done(&["vault", "rotate-key", "--to-file", "second.key"], "");
+    assert!(rotated.out.contains("tenants") && rotated.err.contains("before the next start"), "{rotated:?}");
+    // As after a kill: the vault is sealed with the new key, the configuration names the old one.
+    let again = desk.done(&["vault", "rotate-key", "--to-file", "second.key", "--output", "json"], "").json();
+    assert_eq!(again["from"], again["to"]);
+    let refused = desk.run(&["vault", "status"], "");
+    assert!(refused.err.contains("hint: after `keybearer vault rotate-key`"), "{refused:?}");
+
+    let config = desk.dir.path().join("keybearer.yaml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.clone() + "vault: {key: {file: second.key}, next_key: {env: NEW_KEY}}\n")
+        .unwrap();
+    let mut command = desk.command(&["vault", "rotate-key"]);
+    let third = Ran::from(command.env("NEW_KEY", &first).output().unwrap());
+    assert_eq!(third.status, 0, "{third:?}");
+    assert!(!third.err.contains(first.trim()) && !third.out.contains(first.trim()));
+    fs::write(&config, text).unwrap();
+    desk.done(&["account", "show", "acme/crm/role:researcher"], "");
+    let events = desk.done(&["audit", "query", "--kind", "system", "--output", "json"], "").out;
+    assert_eq!(events.matches("vault.key_rotated").count(), 2, "nothing was done the second time");
+}
+
+#[test]
 fn a_changed_audit_log_is_status_three() {
     let desk = Desk::new();
     desk.add();

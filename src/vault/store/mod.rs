@@ -98,7 +98,6 @@ pub(super) trait Store: Send + Sync {
     async fn data_key(&self, tenant: &TenantId) -> Result<Option<Vec<u8>>, Error>;
 
     /// Every tenant's sealed data key, in the order of the tenants.
-    #[expect(dead_code, reason = "for rotating the key, which comes next")]
     async fn data_keys(&self) -> Result<Vec<(TenantId, Vec<u8>)>, Error>;
 
     /// Writes a tenant's sealed data key, unless there is one, or the header is not `header`: then it was sealed
@@ -108,7 +107,6 @@ pub(super) trait Store: Send + Sync {
 
     /// Replaces the header and every data key in one step, if the header and the whole table of data keys are
     /// what was read: a tenant that came since, or another rotation, makes it `false`.
-    #[expect(dead_code, reason = "for rotating the key, which comes next")]
     async fn rewrap(&self, rewrapped: Rewrapped) -> Result<bool, Error>;
 
     /// One account.

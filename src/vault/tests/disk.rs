@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use nix::sys::{
@@ -239,6 +240,14 @@ async fn what_was_acknowledged_is_there_after_kills() {
 #[ignore = "the process that `what_was_acknowledged_is_there_after_kills` kills"]
 fn killed_writer() {
     let Some(dir) = child_dir() else { return };
+    work_until_killed(&dir, &async |vault, number| {
+        let slot = key(&format!("acme/github/role{}", number % SLOTS));
+        vault.rotate(&slot, fields(&numbered(number))).await.unwrap();
+    });
+}
+
+/// Does one thing after the other, and acknowledges each with its number.
+fn work_until_killed(dir: &Path, work: &impl AsyncFn(&Vault, u64)) {
     let from = std::env::var_os(CHILD_FROM).as_deref().and_then(OsStr::to_str).unwrap().parse().unwrap();
     let acknowledge = |what: &str| {
         // Past the test harness, which would keep it back.
@@ -248,12 +257,144 @@ fn killed_writer() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         acknowledge("start");
-        let vault = open(&dir).await.unwrap();
+        let vault = open_with(&either_key(dir), dir).await.unwrap();
         for number in from..u64::MAX {
-            let slot = key(&format!("acme/github/role{}", number % SLOTS));
-            vault.rotate(&slot, fields(&numbered(number))).await.unwrap();
+            work(&vault, number).await;
             acknowledge(&number.to_string());
         }
+    });
+}
+
+/// The file's key, where there is one; otherwise that of the rotations.
+fn either_key(dir: &Path) -> Config {
+    if dir.join("vault.key").exists() {
+        return Config::default();
+    }
+    Config { next_key: Some(key_of(2)), ..value_key(1) }
+}
+
+/// The steps of a refresh, each acknowledged: what is on disk is the last one, or the one after it.
+#[tokio::test]
+async fn a_refresh_is_found_at_the_step_where_it_was_killed() {
+    let (dir, vault) = on_disk().await;
+    vault.add(granted("acme/crm/writer", 0, "alice")).await.unwrap();
+    drop(vault);
+    let (mut next, mut fence) = (0, 0);
+    for acknowledgements in [1, 0, 2, 3, 0, 4, 5, 1, 6, 7, 18, 0, 31, 2, 44] {
+        let refresher = child("killed_refresher", dir.path(), next).spawn().unwrap();
+        let last = kill_after(refresher, acknowledgements).map_or(next, |last| last + 1);
+        let vault = open(dir.path()).await.unwrap();
+        let at = Step::found(&vault).await;
+        assert!((last..=last + 1).contains(&at), "{last} steps acknowledged, {at} found");
+        let lease = vault.lease(&key("acme/crm/writer"), "replica-1", Duration::ZERO).await.unwrap().unwrap();
+        assert!(lease.fence() > fence, "a fence is never given twice");
+        (next, fence) = (at, lease.fence());
+    }
+    assert!(next > 90, "the refreshers refreshed");
+}
+
+/// What a refresh has done, counted over all refreshes: three steps each.
+struct Step;
+
+impl Step {
+    /// Finds out from what is on disk, all of which must be of one step.
+    async fn found(vault: &Vault) -> u64 {
+        let account = vault.account(&key("acme/crm/writer")).await.unwrap().unwrap();
+        let refreshes = account.generation - 1;
+        let number = u32::try_from(refreshes).unwrap();
+        assert_eq!(account.material, granted("acme/crm/writer", number, "alice").material);
+        let notes = vault.outbox(1000).await.unwrap();
+        let texts = notes.into_iter().map(|note| note.text.unwrap());
+        let expected = (0..refreshes).map(|number| number.to_string().into_bytes());
+        assert!(texts.eq(expected), "as many notes as refreshes, in order");
+        let intents = vault.intents().await.unwrap();
+        let within = intents.first().map_or(0, |(_, orphan)| {
+            let orphan = orphan.as_ref().unwrap();
+            assert_eq!(orphan.intent.generation, account.generation);
+            assert!(orphan.answer.as_ref().is_none_or(|answer| *answer == Self::answer(refreshes)));
+            1 + u64::from(orphan.answer.is_some())
+        });
+        refreshes * 3 + within
+    }
+
+    /// Long enough for several chunks.
+    fn answer(refreshes: u64) -> Secret {
+        Secret::new(format!("{refreshes:030000}").into_bytes())
+    }
+
+    /// Takes the step after so many.
+    async fn take(vault: &Vault, steps: u64) {
+        let lease = vault.lease(&key("acme/crm/writer"), "replica-1", Duration::ZERO).await.unwrap().unwrap();
+        let (refreshes, generation) = (steps / 3, steps / 3 + 1);
+        let now = Timestamp::UNIX_EPOCH;
+        let replica = "replica-1".to_owned();
+        let intent = Intent { generation, token_hash: [0; 32], started: now, deadline: now, replica };
+        match steps % 3 {
+            0 => assert!(vault.intend(&lease, &intent).await.unwrap()),
+            1 => {
+                // An answer stands beside an intent of its own lease; this one may be of the process before.
+                assert!(vault.intend(&lease, &intent).await.unwrap());
+                assert!(vault.quarantine(&lease, &Self::answer(refreshes)).await.unwrap());
+            }
+            _ => {
+                let account = vault.account(lease.key()).await.unwrap().unwrap();
+                let number = u32::try_from(generation).unwrap();
+                let next =
+                    Account { material: granted("acme/crm/writer", number, "alice").material, ..account };
+                let note = refreshes.to_string().into_bytes();
+                let done = vault.commit(&lease, generation, next, Some(&note)).await.unwrap();
+                assert!(matches!(done, Committed::Done(_)), "{done:?}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "the process that `a_refresh_is_found_at_the_step_where_it_was_killed` kills"]
+fn killed_refresher() {
+    let Some(dir) = child_dir() else { return };
+    work_until_killed(&dir, &async |vault, steps| Step::take(vault, steps).await);
+}
+
+/// Between two keys, again and again: the vault opens with one of them, and everything in it.
+#[tokio::test]
+async fn a_vault_whose_rotation_was_killed_opens_with_one_of_the_two_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let (vault, _) = Vault::init(&value_key(1), dir.path(), &claim(), &Drain::default()).await.unwrap();
+    for n in 0..20 {
+        vault.add(new_account(&format!("tenant{n}/github/writer"), &token(n))).await.unwrap();
+    }
+    drop(vault);
+    let mut next = 0;
+    for acknowledgements in [1, 0, 2, 0, 5, 1, 0, 9, 3, 0, 14] {
+        let rotator = child("killed_rotator", dir.path(), next).spawn().unwrap();
+        let last = kill_after(rotator, acknowledgements).map_or(next, |last| last + 1);
+        let mut opened = Vec::new();
+        for byte in [1, 2] {
+            match open_with(&value_key(byte), dir.path()).await {
+                Ok(vault) => {
+                    assert_eq!(vault.list(None).await.unwrap().len(), 20);
+                    opened.push(byte);
+                }
+                Err(refused) => assert!(matches!(refused, Error::WrongKey { .. }), "{refused}"),
+            }
+        }
+        let [byte] = opened.as_slice() else { panic!("{opened:?} open it") };
+        let of = |rotations: u64| if rotations.is_multiple_of(2) { 1 } else { 2 };
+        assert!([of(last), of(last + 1)].contains(byte));
+        next = if *byte == of(last) { last } else { last + 1 };
+    }
+    assert!(next > 30, "the rotators rotated");
+}
+
+#[test]
+#[ignore = "the process that `a_vault_whose_rotation_was_killed_opens_with_one_of_the_two_keys` kills"]
+fn killed_rotator() {
+    let Some(dir) = child_dir() else { return };
+    work_until_killed(&dir, &async |vault, rotations| {
+        let to = key_of(if rotations.is_multiple_of(2) { 2 } else { 1 });
+        let done = vault.rotate_key(&to).await.unwrap();
+        assert_eq!((done.tenants, done.unopened.len()), (20, 0));
     });
 }
 

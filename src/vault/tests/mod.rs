@@ -1,4 +1,4 @@
-//! What holds over every store (`suite`, `refresh`), what holds of opening (`opening`), and what the disk may do
+//! What holds over every store (`suite`, `refresh`, `rotation`), what holds of opening (`opening`), and what the disk may do
 //! (`disk`).
 
 /// Makes a test of each fact for each store.
@@ -21,6 +21,7 @@ macro_rules! over_every_store {
 mod disk;
 mod opening;
 mod refresh;
+mod rotation;
 mod suite;
 
 use std::{collections::BTreeMap, path::Path};
@@ -88,6 +89,25 @@ async fn init(data_dir: &Path) -> Vault {
 
 async fn open(data_dir: &Path) -> Result<Vault, Error> {
     Vault::open(&Config::default(), data_dir, &claim(), &Drain::default()).await
+}
+
+/// A key of one byte only.
+fn key_of(byte: u8) -> KeySource {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode([byte; 32]);
+    KeySource::Value(Secret::new(text.into_bytes()))
+}
+
+fn value_key(byte: u8) -> Config {
+    Config { key: Some(key_of(byte)), ..Config::default() }
+}
+
+async fn open_with(config: &Config, dir: &Path) -> Result<Vault, Error> {
+    Vault::open(config, dir, &claim(), &Drain::default()).await
+}
+
+async fn init_with(config: &Config, dir: &Path) -> Result<Initialised, Error> {
+    Vault::init(config, dir, &claim(), &Drain::default()).await.map(|(_, made)| made)
 }
 
 /// A vault in a directory of its own.

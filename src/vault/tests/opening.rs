@@ -4,20 +4,6 @@ use std::fs;
 
 use super::*;
 
-fn value_key(byte: u8) -> Config {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode([byte; 32]);
-    Config { key: Some(KeySource::Value(Secret::new(text.into_bytes()))), ..Config::default() }
-}
-
-async fn open_with(config: &Config, dir: &Path) -> Result<Vault, Error> {
-    Vault::open(config, dir, &claim(), &Drain::default()).await
-}
-
-async fn init_with(config: &Config, dir: &Path) -> Result<Initialised, Error> {
-    Vault::init(config, dir, &claim(), &Drain::default()).await.map(|(_, made)| made)
-}
-
 #[tokio::test]
 async fn init_makes_what_is_missing_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
@@ -90,7 +76,7 @@ async fn a_header_set_by_hand_does_not_make_another_key_the_right_one() {
     let other = Config::default();
     let lent = tempfile::tempdir().unwrap();
     init(lent.path()).await;
-    let fingerprint = open(lent.path()).await.unwrap().0.kek.fingerprint();
+    let fingerprint = open(lent.path()).await.unwrap().0.keys.current().fingerprint();
     let db = bare_sled(&dir.path().join("vault")).unwrap();
     let mut header = db.get(b"h").unwrap().unwrap().to_vec();
     header[..8].copy_from_slice(fingerprint.as_bytes());

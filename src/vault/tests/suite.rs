@@ -183,11 +183,11 @@ async fn changes_at_once_all_happen(vault: &Vault) {
 /// More than a store's library has threads.
 async fn many_accounts_change_at_once(vault: &Vault) {
     let names: Vec<_> = (0..64).map(|n| format!("acme/github/role{n}")).collect();
-    let changes = names.iter().map(|name| async {
+    let work = names.iter().map(|name| async {
         vault.add(new_account(name, "token-one")).await.unwrap();
         vault.rotate(&key(name), fields("token-two")).await.unwrap()
     });
-    let changed = futures_util::future::join_all(changes).await;
+    let changed = futures_util::future::join_all(work).await;
     assert!(changed.iter().all(|account| account.generation == 2));
     assert_eq!(vault.list(None).await.unwrap().len(), 64);
 }
