@@ -25,7 +25,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 words | [`secret`] [`host`] [`id`] [`path`] [`document`] |
-//! | 1 plumbing | [`drain`] [`telemetry`] [`tls`] [`fetch`] [`clients`] |
+//! | 1 plumbing | [`drain`] [`telemetry`] [`tls`] [`dial`] [`fetch`] [`clients`] |
 //! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`audit`] what happened |
 //! | 3 | [`catalog`] connectors and their operations |
 //! | 4 | [`ruleset`] the policy folder read whole · [`credential`] permit → credential |
@@ -62,6 +62,7 @@ pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod credential;
+pub mod dial;
 pub mod document;
 pub mod drain;
 mod duration;

@@ -113,7 +113,9 @@ impl Proxy {
         record.allowed_by("egress.tunnel");
         record.begin().await?;
         let opened = self.dialer.tcp(&tunnel.target).await;
-        opened.map_err(|error| forward::refusal(&error, &tunnel.target.host, self.limits.connect_timeout))
+        opened.map_err(|error| {
+            forward::refusal(&error.into(), &tunnel.target.host, self.limits.connect_timeout)
+        })
     }
 
     async fn intercept(self, upgrade: OnUpgrade, tunnel: Tunnel) {

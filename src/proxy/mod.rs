@@ -35,11 +35,11 @@ use http::HeaderName;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use self::upstream::dial::{Dialer, Override};
 pub use self::{body::RequestBody, metrics::Metrics, refusal::Code, upstream::Upstream};
 use crate::{
     audit::Audit,
     credential::Resolver,
+    dial::{Dialer, Override},
     drain::Drain,
     host::{Host, HostPattern},
     identity::{Gate, Workload},

@@ -8,11 +8,12 @@ use super::{
     arrival::Arrival,
     record::Record,
     refusal::{Code, Refusal},
-    upstream::{Endpoint, dial::Dialer, guard},
+    upstream::Endpoint,
 };
 use crate::{
     catalog::{Connector, Located, Route},
     credential::Credential,
+    dial::{self, Dialer},
     host::{Host, Target},
     identity::Identity,
     policy::{Permit, Question},
@@ -132,10 +133,10 @@ fn nowhere(rules: &Ruleset, arrival: &Arrival, dialer: &Dialer) -> Refusal {
 }
 
 /// The refusal of an address that must not be dialled.
-pub(super) fn address_refused(host: &Host, refused: &guard::Refused) -> Refusal {
+pub(super) fn address_refused(host: &Host, refused: &dial::Refused) -> Refusal {
     let kind = match refused {
-        guard::Refused::Special(_, kind) => kind,
-        guard::Refused::Own(_) => "one of the proxy's own listeners",
+        dial::Refused::Special(_, kind) => kind,
+        dial::Refused::Own(_) => "one of the proxy's own listeners",
     };
     let detail = format!(
         "destination_denied: {host} leads to {kind}; an operator can allow it in egress.allow_addresses"

@@ -9,7 +9,7 @@ use std::{
 /// Every module of the crate, floor by floor.
 const FLOORS: &[&[&str]] = &[
     &["secret", "host", "id", "path", "document", "duration"],
-    &["drain", "telemetry", "tls", "fetch", "clients"],
+    &["drain", "telemetry", "tls", "dial", "fetch", "clients"],
     &["identity", "policy", "vault", "audit"],
     &["catalog"],
     &["ruleset", "credential"],

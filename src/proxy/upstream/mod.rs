@@ -3,8 +3,6 @@
 //! The real one is [`Pool`]: connections that were resolved, checked, verified, and are never shared by two
 //! tenants. A test puts a `service_fn` in its place.
 
-pub mod dial;
-pub mod guard;
 mod http1;
 mod io;
 mod pool;
@@ -15,6 +13,7 @@ use tower::util::BoxCloneSyncService;
 pub use self::pool::{Body, Pool};
 use super::body::RequestBody;
 use crate::{
+    dial,
     host::{Host, Target},
     id::TenantId,
     policy::Permit,
@@ -76,7 +75,7 @@ impl Outbound {
 pub enum Error {
     /// Every address of the name is one that must not be dialled.
     #[error("{0}")]
-    Address(#[from] guard::Refused),
+    Address(#[from] dial::Refused),
     /// The name has no address.
     #[error("the name could not be resolved")]
     Resolve(#[source] std::io::Error),
@@ -92,4 +91,16 @@ pub enum Error {
     /// Nothing came within the limit.
     #[error("no answer came in time")]
     Timeout,
+}
+
+impl From<dial::Error> for Error {
+    fn from(error: dial::Error) -> Self {
+        match error {
+            dial::Error::Address(refused) => Self::Address(refused),
+            dial::Error::Resolve(source) => Self::Resolve(source),
+            dial::Error::Connect(source) => Self::Connect(source),
+            dial::Error::Tls(source) => Self::Tls(source),
+            dial::Error::Timeout => Self::Timeout,
+        }
+    }
 }

@@ -27,11 +27,11 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::{
     Endpoint, Error, Outbound,
-    dial::Dialer,
     http1::{Broken, Connection, Received},
     io::Io,
 };
 use crate::{
+    dial::Dialer,
     drain::Drain,
     id::TenantId,
     proxy::body::RequestBody,

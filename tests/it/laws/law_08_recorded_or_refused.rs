@@ -9,11 +9,12 @@ use keybearer::{
     audit::{self, Audit},
     config::Config,
     credential::Resolver,
+    dial::{AddressGuard, Dialer},
     drain::Drain,
     identity::{Gate, Workload},
     proxy::{
         Limits, Metrics, Parts, Proxy, Upstream,
-        upstream::{self, Outbound, dial::Dialer, guard::AddressGuard},
+        upstream::{self, Outbound},
     },
     ruleset::Rules,
     tls::{self, Authority, Downstream, Leaves},

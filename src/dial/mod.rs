@@ -1,5 +1,8 @@
 //! From a name to a verified connection: resolve, check every address, dial the one that was checked.
 
+mod guard;
+mod tcp;
+
 use std::{
     collections::HashMap,
     io,
@@ -13,12 +16,31 @@ use serde::Deserialize;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{
-    Error,
-    guard::{AddressGuard, Refused},
-    io::Tcp,
+pub use self::{
+    guard::{AddressGuard, Refused, special},
+    tcp::Tcp,
 };
 use crate::host::{Host, Target};
+
+/// Why there is no connection. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Every address of the name is one that must not be dialled.
+    #[error("{0}")]
+    Address(#[from] Refused),
+    /// The name has no address.
+    #[error("the name could not be resolved")]
+    Resolve(#[source] io::Error),
+    /// No address answered.
+    #[error("the connection could not be opened")]
+    Connect(#[source] io::Error),
+    /// The handshake failed or the certificate is not for this name.
+    #[error("the TLS handshake failed")]
+    Tls(#[source] io::Error),
+    /// Neither came within the limit.
+    #[error("the connection was not open in time")]
+    Timeout,
+}
 
 /// Where a name leads when it is not asked of DNS: an address, with or without another port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -84,11 +106,7 @@ impl Dialer {
     ///
     /// # Errors
     /// As [`Dialer::tcp`], and [`Error::Tls`] when the handshake fails or the certificate is not accepted.
-    pub(super) async fn tls(
-        &self,
-        target: &Target,
-        config: Arc<ClientConfig>,
-    ) -> Result<TlsStream<Tcp>, Error> {
+    pub async fn tls(&self, target: &Target, config: Arc<ClientConfig>) -> Result<TlsStream<Tcp>, Error> {
         let tcp = Tcp::new(self.tcp(target).await?);
         let name = match &target.host {
             Host::Name(name) => {
