@@ -83,14 +83,20 @@ pub async fn get(
     timeout(limit, exchange).await.unwrap_or(Err(Error::Timeout(limit)))
 }
 
-struct Url {
+/// An absolute URL, read in exactly one way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Url {
     cleartext: bool,
     target: Target,
     origin_form: Uri,
 }
 
 impl Url {
-    fn parse(text: &str) -> Result<Self, Error> {
+    /// Reads an absolute `https` or `http` URL. A fragment is cut off.
+    ///
+    /// # Errors
+    /// [`Error::Url`] and [`Error::Host`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
         let uri: Uri = text.parse().map_err(|_| Error::Url)?;
         let cleartext = match uri.scheme_str() {
             Some("https") => false,

@@ -26,7 +26,7 @@
 //! |---|---|
 //! | 0 words | [`secret`] [`host`] [`id`] [`path`] [`document`] |
 //! | 1 plumbing | [`drain`] [`telemetry`] [`tls`] [`dial`] [`fetch`] [`clients`] |
-//! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`audit`] what happened |
+//! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`oauth`] the protocol · [`audit`] what happened |
 //! | 3 | [`catalog`] connectors and their operations |
 //! | 4 | [`ruleset`] the policy folder read whole · [`credential`] permit → credential |
 //! | 5 surfaces | [`proxy`] for agents · [`admin`] for operators |
@@ -70,6 +70,7 @@ pub mod fetch;
 pub mod host;
 pub mod id;
 pub mod identity;
+pub mod oauth;
 pub mod path;
 pub mod policy;
 pub mod proxy;

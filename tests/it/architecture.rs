@@ -10,7 +10,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["secret", "host", "id", "path", "document", "duration"],
     &["drain", "telemetry", "tls", "dial", "fetch", "clients"],
-    &["identity", "policy", "vault", "audit"],
+    &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],
     &["ruleset", "credential"],
     &["proxy", "admin"],
