@@ -1,11 +1,11 @@
-//! One bounded HTTPS request for what the proxy itself needs, such as a JWKS.
+//! One bounded HTTPS request for what the proxy itself needs: a JWKS, a token.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
-use http::{HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::{
     body::{Body, Incoming},
     client::conn::http1,
@@ -18,6 +18,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use zeroize::Zeroizing;
 
 use crate::host::{Authority, Host, HostError, Target};
 
@@ -83,6 +84,85 @@ pub async fn get(
     timeout(limit, exchange).await.unwrap_or(Err(Error::Timeout(limit)))
 }
 
+/// What is asked over a connection that is already open.
+pub struct Question {
+    /// `POST`, nearly always.
+    pub method: Method,
+    /// `Host`, `User-Agent` and `Connection` are added.
+    pub headers: HeaderMap,
+    /// Wiped when it was sent.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// An answer, whatever its status.
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+/// Why there is no whole answer to a [`Question`].
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// The connection was closed before the first byte of the question was written to it.
+    #[error("the connection was closed before anything was sent")]
+    NotSent,
+    /// The question went out, wholly or in part; whether it was carried out, nobody knows.
+    #[error("the exchange broke off")]
+    Broken(#[source] hyper::Error),
+    /// The body is longer than the caller takes.
+    #[error("the answer is longer than {limit} bytes")]
+    TooLong {
+        /// In bytes.
+        limit: usize,
+        /// What it began with.
+        status: StatusCode,
+    },
+}
+
+/// Asks once over `stream`, which must lead to the URL's host, and reads the answer, of at most `limit_bytes`. Nothing is
+/// repeated, and a redirect is an answer like any other. The caller bounds the time.
+///
+/// # Errors
+/// [`Unanswered`].
+pub async fn exchange<S>(
+    stream: S,
+    url: &Url,
+    question: Question,
+    limit_bytes: usize,
+) -> Result<Answer, Unanswered>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|_| Unanswered::NotSent)?;
+    let mut request = Request::new(Full::new(Bytes::from_owner(question.body)));
+    *request.method_mut() = question.method;
+    *request.headers_mut() = question.headers;
+    url.address(&mut request);
+    let exchange = pin!(async {
+        let answer =
+            sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+                Some(_) => Unanswered::NotSent,
+                None => Unanswered::Broken(error.into_error()),
+            })?;
+        let (head, incoming) = answer.into_parts();
+        let body = body(incoming, limit_bytes).await.map_err(|error| match error {
+            BodyError::TooLong => Unanswered::TooLong { limit: limit_bytes, status: head.status },
+            BodyError::Broken(error) => Unanswered::Broken(error),
+        })?;
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    });
+    // The connection moves the bytes and may end first, with the rest of the answer still to be taken.
+    match select(exchange, pin!(connection)).await {
+        Either::Left((answer, _)) => answer,
+        Either::Right((_, exchange)) => exchange.await,
+    }
+}
+
 /// An absolute URL, read in exactly one way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
@@ -109,6 +189,29 @@ impl Url {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         let origin_form = format!("{}{query}", uri.path()).parse().map_err(|_| Error::Url)?;
         Ok(Self { cleartext, target: Target { host, port }, origin_form })
+    }
+
+    /// Where it leads.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Whether it is `http`.
+    #[must_use]
+    pub const fn is_cleartext(&self) -> bool {
+        self.cleartext
+    }
+
+    /// The same with more in its query.
+    ///
+    /// # Errors
+    /// [`Error::Url`] where `query` cannot be part of a URL, or makes it too long.
+    pub fn with_query(&self, query: &str) -> Result<Self, Error> {
+        let joint = if self.origin_form.query().is_some() { '&' } else { '?' };
+        let origin_form =
+            Zeroizing::new(format!("{}{joint}{query}", self.origin_form)).parse().map_err(|_| Error::Url)?;
+        Ok(Self { origin_form, ..self.clone() })
     }
 
     async fn connect(&self) -> Result<TcpStream, Error> {
@@ -141,15 +244,29 @@ impl Url {
 
     fn request(&self) -> Request<Empty<Bytes>> {
         let mut request = Request::new(Empty::new());
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        self.address(&mut request);
+        request
+    }
+
+    /// Says where the request goes, who makes it, and that it is the connection's last.
+    fn address<B>(&self, request: &mut Request<B>) {
         *request.uri_mut() = self.origin_form.clone();
         let headers = request.headers_mut();
-        if let Ok(host) = HeaderValue::try_from(self.target.to_string()) {
+        if let Ok(host) = HeaderValue::try_from(self.authority()) {
             headers.insert(header::HOST, host);
         }
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        request
+    }
+
+    /// As it stands in `Host`: the port only where the scheme does not imply it.
+    fn authority(&self) -> String {
+        match (self.cleartext, self.target.port) {
+            (true, 80) => self.target.host.to_string(),
+            (true, port) => format!("{}:{port}", self.target.host),
+            (false, _) => self.target.to_string(),
+        }
     }
 }
 
@@ -161,7 +278,11 @@ where
     let exchange = pin!(async {
         let answer = sender.send_request(request).await?;
         match answer.status() {
-            StatusCode::OK => body(answer.into_body(), limit).await,
+            StatusCode::OK => match body(answer.into_body(), limit).await {
+                Ok(mut body) => Ok(std::mem::take(&mut *body)),
+                Err(BodyError::TooLong) => Err(Error::TooLarge { limit }),
+                Err(BodyError::Broken(error)) => Err(Error::Http(error)),
+            },
             status if status.is_redirection() => Err(Error::Redirect(status)),
             status => Err(Error::Status(status)),
         }
@@ -173,19 +294,37 @@ where
     }
 }
 
-async fn body(mut body: Incoming, limit: usize) -> Result<Vec<u8>, Error> {
+enum BodyError {
+    TooLong,
+    Broken(hyper::Error),
+}
+
+async fn body(mut body: Incoming, limit: usize) -> Result<Zeroizing<Vec<u8>>, BodyError> {
     if body.size_hint().lower() > limit as u64 {
-        return Err(Error::TooLarge { limit });
+        return Err(BodyError::TooLong);
     }
-    let mut read = Vec::new();
+    let (mut pieces, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame?.into_data() else { continue };
-        if bytes.len() > limit - read.len() {
-            return Err(Error::TooLarge { limit });
+        let Ok(bytes) = frame.map_err(BodyError::Broken)?.into_data() else { continue };
+        if bytes.len() > limit - length {
+            return Err(BodyError::TooLong);
         }
-        read.extend_from_slice(&bytes);
+        length += bytes.len();
+        pieces.push(bytes);
+    }
+    // Put together once: a vector that grows leaves copies behind that nobody wipes.
+    let mut read = Zeroizing::new(Vec::with_capacity(length));
+    for piece in &pieces {
+        read.extend_from_slice(piece);
     }
     Ok(read)
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.cleartext { "http" } else { "https" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.origin_form)
+    }
 }
 
 #[cfg(test)]

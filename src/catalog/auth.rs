@@ -1,8 +1,13 @@
 //! How a provider authenticates, as data: what an account must hold, and where its tokens come from.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::document::{Place, Problem};
+use crate::{
+    document::{Place, Problem},
+    oauth::{Dialect, Pkce, Provider, Revocation, UrlTemplate},
+};
 
 /// `spec.auth` of a `Connector`.
 #[derive(Debug, Clone, Deserialize)]
@@ -13,15 +18,15 @@ pub struct AuthSpec {
     /// The names of a static credential's fields; `[token]` where this is left out.
     pub fields: Option<Vec<String>>,
     /// Where a person consents.
-    pub authorize_url: Option<String>,
+    pub authorize_url: Option<UrlTemplate>,
     /// Where tokens are obtained and refreshed.
-    pub token_url: Option<String>,
+    pub token_url: Option<UrlTemplate>,
     /// Where they are revoked.
-    pub revoke_url: Option<String>,
+    pub revoke_url: Option<UrlTemplate>,
     /// Proof key for code exchange (RFC 7636).
     pub pkce: Option<Pkce>,
-    /// Where the provider departs from the standards; read by the flow, whatever its shape.
-    pub dialect: Option<serde_json::Value>,
+    /// Where the provider departs from the standards.
+    pub dialect: Option<Dialect>,
 }
 
 /// The kind of credential that a connector takes.
@@ -46,16 +51,6 @@ pub enum AuthType {
     None,
 }
 
-/// How the code challenge is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Pkce {
-    /// SHA-256.
-    S256,
-    /// The verifier itself.
-    #[serde(rename = "plain")]
-    Plain,
-}
-
 /// How a provider authenticates, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Auth {
@@ -64,47 +59,57 @@ pub struct Auth {
     /// What an account holds, by name. `token` alone for everything but static credentials with named fields;
     /// nothing for [`AuthType::None`].
     pub fields: Vec<String>,
-    /// Where a person consents.
-    pub authorize_url: Option<String>,
-    /// Where tokens are obtained and refreshed.
-    pub token_url: Option<String>,
-    /// Where they are revoked.
-    pub revoke_url: Option<String>,
-    /// Proof key for code exchange.
-    pub pkce: Option<Pkce>,
-    /// Where the provider departs from the standards.
-    pub dialect: serde_json::Value,
+    /// Its authorization server; `None` for [`AuthType::Static`], [`AuthType::AwsSigv4`] and [`AuthType::None`].
+    pub provider: Option<Arc<Provider>>,
 }
 
 impl Auth {
     pub(super) fn compile(spec: AuthSpec, cleartext: bool, at: &Place, problems: &mut Vec<Problem>) -> Self {
         check_keys(&spec, at, problems);
         for (key, url) in spec.urls() {
-            if let Some(url) = url
-                && !(url.starts_with("https://") || (cleartext && url.starts_with("http://")))
-            {
-                problems.push(at.key(key).problem("begin the URL with https://"));
+            if let Some(url) = url {
+                url.check(cleartext, &at.key(key), problems);
             }
         }
+        if let Some(dialect) = &spec.dialect {
+            dialect.check(cleartext, &at.key("dialect"), problems);
+        }
+        let kind = spec.r#type;
         let token = || vec!["token".to_owned()];
-        Self {
-            kind: spec.r#type,
-            fields: match spec.r#type {
-                AuthType::None => Vec::new(),
-                AuthType::Static => spec.fields.unwrap_or_else(token),
-                _ => token(),
-            },
-            authorize_url: spec.authorize_url,
-            token_url: spec.token_url,
-            revoke_url: spec.revoke_url,
-            pkce: spec.pkce,
-            dialect: spec.dialect.unwrap_or_default(),
+        let fields = match kind {
+            AuthType::None => Vec::new(),
+            AuthType::Static => spec.fields.unwrap_or_else(token),
+            _ => token(),
+        };
+        let provider = kind.has_provider().then(|| {
+            Arc::new(Provider {
+                authorize_url: spec.authorize_url,
+                token_url: spec.token_url,
+                revoke_url: spec.revoke_url,
+                pkce: spec.pkce,
+                dialect: spec.dialect.unwrap_or_default(),
+            })
+        });
+        Self { kind, fields, provider }
+    }
+}
+
+impl AuthType {
+    /// Whether tokens come from an authorization server.
+    const fn has_provider(self) -> bool {
+        match self {
+            Self::Oauth2
+            | Self::ClientCredentials
+            | Self::JwtBearer
+            | Self::TokenExchange
+            | Self::GithubApp => true,
+            Self::Static | Self::AwsSigv4 | Self::None => false,
         }
     }
 }
 
 impl AuthSpec {
-    fn urls(&self) -> [(&'static str, Option<&String>); 3] {
+    fn urls(&self) -> [(&'static str, Option<&UrlTemplate>); 3] {
         [
             ("authorize_url", self.authorize_url.as_ref()),
             ("token_url", self.token_url.as_ref()),
@@ -132,7 +137,8 @@ fn check_keys(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
             }
         }
     }
-    if matches!(spec.r#type, AuthType::Static | AuthType::None) {
+    check_flow(spec, at, problems);
+    if !spec.r#type.has_provider() {
         let written = spec.urls().into_iter().filter_map(|(key, url)| url.map(|_| key));
         let others = [("pkce", spec.pkce.is_some()), ("dialect", spec.dialect.is_some())];
         for key in written.chain(others.into_iter().filter_map(|(key, is_written)| is_written.then_some(key)))
@@ -140,6 +146,18 @@ fn check_keys(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
             problems
                 .push(at.key(key).problem(format!("{key} has no meaning for static credentials or none")));
         }
+    }
+}
+
+/// What a flow cannot do without. `oauth2` can do without all of it: its accounts are then pasted tokens.
+fn check_flow(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
+    let needed = spec.r#type != AuthType::Oauth2 || spec.authorize_url.is_some();
+    if spec.r#type.has_provider() && needed && spec.token_url.is_none() {
+        problems.push(at.problem("say where tokens come from: token_url"));
+    }
+    let revocation = spec.dialect.as_ref().map(|dialect| dialect.revocation).unwrap_or_default();
+    if spec.revoke_url.is_none() && !matches!(revocation, Revocation::Rfc7009 | Revocation::None) {
+        problems.push(at.key("dialect").key("revocation").problem("say where: revoke_url"));
     }
 }
 

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use http::Method;
 
 pub use self::{
-    auth::{Auth, AuthSpec, AuthType, Pkce},
+    auth::{Auth, AuthSpec, AuthType},
     connector::Connector,
     inject::{Injection, Strip},
     operation::Operation,

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{host::Target, id::Effect};
+use crate::{host::Target, id::Effect, oauth::Pkce};
 
 fn compile(connectors: &[(&str, &str)]) -> Result<Catalog, Vec<String>> {
     let connectors = connectors
@@ -42,7 +42,7 @@ auth:
   authorize_url: https://login.salesforce.com/services/oauth2/authorize
   token_url: https://login.salesforce.com/services/oauth2/token
   pkce: S256
-  dialect: {offline_scopes: [refresh_token], n: 1, deep: {x: [true]}}
+  dialect: {offline_scopes: [refresh_token], rotation: {rotates: always, grace: 10m}}
 inject: [{header: Authorization, value: "Bearer {token}"}]
 strip: {headers: [X-SFDC-Session], query: [_HttpMethod], form: [sid]}
 compression: true
@@ -74,9 +74,12 @@ fn a_connector_keeps_what_its_file_says() {
     let salesforce = catalog.connector("salesforce").unwrap();
     assert_eq!(salesforce.auth.kind, AuthType::Oauth2);
     assert_eq!(salesforce.auth.fields, ["token"]);
-    assert_eq!(salesforce.auth.pkce, Some(Pkce::S256));
-    assert_eq!(salesforce.auth.dialect["deep"]["x"][0], true);
-    assert_eq!(salesforce.auth.dialect["n"], 1);
+    let provider = salesforce.auth.provider.as_ref().unwrap();
+    assert_eq!(provider.pkce, Some(Pkce::S256));
+    assert_eq!(provider.dialect.offline_scopes, ["refresh_token"]);
+    assert_eq!(provider.dialect.rotation.grace, std::time::Duration::from_mins(10));
+    let token_url = provider.token_url.as_ref().unwrap().to_string();
+    assert_eq!(token_url, "https://login.salesforce.com/services/oauth2/token");
     assert!(salesforce.compression && !salesforce.cleartext);
     assert_eq!(salesforce.strip.query, ["_HttpMethod"]);
     assert_eq!(salesforce.strip.form, ["sid"]);

@@ -60,13 +60,13 @@ impl Run {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let config = global.load()?;
         let subject = self.subject(&config)?;
-        let key_variables = config.key_variables.clone();
+        let secret_variables = config.secret_variables.clone();
         let private = Private::start(config).await?;
         let bundle = bundle(&private.ca_pem)
             .map_err(|error| Failure::new(format!("cannot write the trust bundle: {error}")))?;
         let proxy = clients::proxy_url(&private.address.to_string(), subject.as_ref());
         let mut command = command(&self.command, &proxy, bundle.path());
-        for name in key_variables {
+        for name in secret_variables {
             command.env_remove(name);
         }
         let ended = supervised(&mut command, &self.command[0]).await;

@@ -3,7 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::{Config, Error};
-use crate::{secret::Secret, vault::KeySource};
+use crate::{
+    oauth::{AppConfig, SecretSource},
+    secret::Secret,
+    vault::KeySource,
+};
 
 const PREFIX: &str = "KEYBEARER_";
 /// Variables with our prefix that are no keys: they are read by the command line and by `vault.key: {env: ...}`.
@@ -28,25 +32,34 @@ pub(super) fn over(config: Config, text: &str) -> Result<Config, Error> {
     overlaid(config, text, &variables)
 }
 
-/// Puts the keys themselves where the vault's section names variables. One that is not set is the vault's to complain about.
-pub(super) fn read_keys(config: &mut Config) {
-    let sources = [&mut config.vault.key, &mut config.vault.next_key];
-    for source in sources.into_iter().flatten() {
+/// Puts secrets themselves where a section names a variable. One that is not set is the section's to complain about.
+pub(super) fn read_secrets(config: &mut Config) {
+    let mut variables = Vec::new();
+    for source in [&mut config.vault.key, &mut config.vault.next_key].into_iter().flatten() {
         if let KeySource::Env(name) = source {
             let name = name.clone();
             *source = read_key(&name);
-            config.key_variables.push(name);
+            variables.push(name);
         }
     }
+    for source in config.oauth.apps.values_mut().flat_map(AppConfig::secrets_mut) {
+        let SecretSource::Env(name) = source else { continue };
+        variables.push(name.clone());
+        if let Some(value) = secret(name) {
+            *source = SecretSource::Value(value);
+        }
+    }
+    config.secret_variables = variables;
 }
 
 /// The key that a variable holds; the variable itself where it is not set.
-#[expect(clippy::disallowed_methods, reason = "this is the configuration")]
 pub(super) fn read_key(name: &str) -> KeySource {
-    match std::env::var(name) {
-        Ok(text) => KeySource::Value(Secret::new(text.into_bytes())),
-        Err(_) => KeySource::Env(name.to_owned()),
-    }
+    secret(name).map_or_else(|| KeySource::Env(name.to_owned()), KeySource::Value)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the configuration")]
+fn secret(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().map(|text| Secret::new(text.into_bytes()))
 }
 
 fn overlaid(config: Config, text: &str, variables: &[(String, String)]) -> Result<Config, Error> {

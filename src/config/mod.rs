@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{admin, audit, identity, proxy, telemetry, tls, vault};
+use crate::{admin, audit, identity, oauth, proxy, telemetry, tls, vault};
 
 /// The file's name in the working directory and in the XDG configuration directory.
 pub const FILE: &str = "keybearer.yaml";
@@ -33,6 +33,8 @@ pub struct Config {
     pub policies: Vec<PathBuf>,
     /// Where requests may go.
     pub egress: proxy::Egress,
+    /// The apps that providers know us by.
+    pub oauth: oauth::Config,
     /// Accounts at rest.
     pub vault: vault::Config,
     /// What happened.
@@ -45,9 +47,9 @@ pub struct Config {
     pub admin: admin::Config,
     /// Logs and metrics.
     pub telemetry: telemetry::Config,
-    /// The variables that `vault.key: {env: NAME}` and `vault.next_key` name. What we start must not inherit them.
+    /// The variables that `{env: NAME}` names and secrets were read from. What we start must not inherit them.
     #[serde(skip)]
-    pub key_variables: Vec<String>,
+    pub secret_variables: Vec<String>,
 }
 
 /// The `listen:` section.
@@ -112,7 +114,7 @@ impl Config {
         let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
         let from_file: Self = parse(&text, file.as_deref())?;
         let mut config = environment::over(from_file, &text)?;
-        environment::read_keys(&mut config);
+        environment::read_secrets(&mut config);
         let base = file.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         config.checked()?.placed(base)
     }

@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::{Config, Error, FILE};
-use crate::{identity::JwksSource, tls::Roots, vault::KeySource};
+use crate::{
+    identity::JwksSource,
+    oauth::{AppConfig, SecretSource},
+    tls::Roots,
+    vault::KeySource,
+};
 
 /// The configuration file that is there: in the working directory, or in the XDG configuration directory.
 pub(super) fn found() -> Option<PathBuf> {
@@ -41,6 +46,11 @@ impl Config {
         }
         for source in [&mut self.vault.key, &mut self.vault.next_key] {
             if let Some(KeySource::File(path)) = source {
+                place(path);
+            }
+        }
+        for source in self.oauth.apps.values_mut().flat_map(AppConfig::secrets_mut) {
+            if let SecretSource::File(path) = source {
                 place(path);
             }
         }

@@ -41,6 +41,13 @@ pub struct AppConfig {
     pub key_id: Option<String>,
 }
 
+impl AppConfig {
+    /// Where its secrets are, for `config` to resolve.
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = &mut SecretSource> {
+        [&mut self.client_secret, &mut self.private_key].into_iter().flatten()
+    }
+}
+
 /// Where a secret is: `{file: ...}` or `{env: NAME}`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +69,8 @@ pub struct App {
     pub client_id: String,
     /// How it proves that it is.
     pub auth: ClientAuth,
+    /// Where providers send people back to: [`Config::redirect_url`].
+    pub redirect_url: Option<String>,
 }
 
 /// How an app proves that it is the one.
@@ -137,7 +146,7 @@ impl Apps {
         }
         let mut apps = Self { redirect_url: config.redirect_url.clone(), ..Self::default() };
         for (key, config) in &config.apps {
-            let app = Arc::new(App::load(key, config)?);
+            let app = Arc::new(App { redirect_url: apps.redirect_url.clone(), ..App::load(key, config)? });
             let unknown = |_| ConfigError::Key(key.clone());
             match key.split_once('/') {
                 None => apps.of_connector.insert(ConnectorName::new(key).map_err(unknown)?, app),
@@ -165,6 +174,12 @@ impl Apps {
 }
 
 impl App {
+    /// No app at all, for grants that need none: an assertion says who asks (RFC 7523 §3.1).
+    #[must_use]
+    pub const fn anonymous() -> Self {
+        Self { client_id: String::new(), auth: ClientAuth::None, redirect_url: None }
+    }
+
     fn load(name: &str, config: &AppConfig) -> Result<Self, ConfigError> {
         if config.client_id.trim().is_empty() {
             return Err(ConfigError::NoClientId(name.to_owned()));
@@ -178,7 +193,7 @@ impl App {
             }
             (None, None) => ClientAuth::None,
         };
-        Ok(Self { client_id: config.client_id.clone(), auth })
+        Ok(Self { client_id: config.client_id.clone(), auth, redirect_url: None })
     }
 }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use http::HeaderName;
 use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::Value;
 
 use super::{
     failure::Meaning,
@@ -260,26 +261,39 @@ pub enum ExchangeStyle {
 #[serde(try_from = "String")]
 pub struct At(Vec<String>);
 
-#[expect(dead_code, reason = "STILL EMPTY")]
 impl At {
+    /// A field of the whole answer.
+    pub(super) fn field(name: &str) -> Self {
+        Self(vec![name.to_owned()])
+    }
+
     /// The value there.
-    pub(super) fn find<'a>(&self, answer: &'a serde_json::Value) -> Option<&'a serde_json::Value> {
-        self.0.iter().try_fold(answer, |at, step| match at {
-            serde_json::Value::Array(list) => list.get(step.parse::<usize>().ok()?),
-            other => other.get(step),
-        })
+    pub(super) fn find<'a>(&self, answer: &'a Value) -> Option<&'a Value> {
+        step(&self.0, answer)
     }
 
     /// What the last step is taken from, and the last step.
-    pub(super) fn beside<'a>(&self, answer: &'a serde_json::Value) -> Option<(&'a serde_json::Value, &str)> {
+    pub(super) fn beside<'a, 's>(&'s self, answer: &'a Value) -> Option<(&'a Value, &'s str)> {
         let (last, before) = self.0.split_last()?;
-        Some((Self(before.to_vec()).find(answer)?, last))
+        Some((step(before, answer)?, last))
     }
 
-    /// The steps.
-    pub(super) fn steps(&self) -> &[String] {
-        &self.0
+    /// The token's field and the way in its claims, where it leads into a JWT: `id_token.sub`.
+    pub(super) fn claim_of(&self) -> Option<(&str, Self)> {
+        match self.0.split_first() {
+            Some((token, claim)) if token == "id_token" && !claim.is_empty() => {
+                Some((token, Self(claim.to_vec())))
+            }
+            _ => None,
+        }
     }
+}
+
+fn step<'a>(steps: &[String], answer: &'a Value) -> Option<&'a Value> {
+    steps.iter().try_fold(answer, |at, step| match at {
+        Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+        other => other.get(step),
+    })
 }
 
 impl TryFrom<String> for At {

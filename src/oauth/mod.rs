@@ -7,18 +7,24 @@
 
 mod answer;
 mod app;
+mod assertion;
 mod dialect;
 mod endpoint;
 mod failure;
 mod key;
+mod life;
+mod parsed;
+mod request;
 mod template;
 mod transport;
+mod verdict;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     answer::{Grant, HostRefused, Introspection, RawAnswer, Tokens},
     app::{App, AppConfig, Apps, ClientAuth, Config, ConfigError, SecretSource},
+    assertion::Asserter,
     dialect::{
         AssertedScopes, AssertionStyle, At, BodyStyle, ClientAuthStyle, Dialect, ExchangeStyle, Expiry,
         Header, LONGEST_LIFE, Pattern, Reach, Revocation, Rotates, Rotation, SHORTEST_LIFE, Span, Success,

@@ -114,6 +114,15 @@ impl UrlTemplate {
     /// # Errors
     /// [`FillError`].
     pub fn fill(&self, values: Values<'_>) -> Result<Url, FillError> {
+        let text = self.fill_text(values)?;
+        Url::parse(&text).map_err(|_: fetch::Error| FillError::Unfit("the URL".to_owned()))
+    }
+
+    /// The same as text, also with what stands after a `#`: for a browser.
+    ///
+    /// # Errors
+    /// [`FillError`].
+    pub fn fill_text(&self, values: Values<'_>) -> Result<String, FillError> {
         let host = match (self.host.exact(), self.host.placeholder()) {
             (Some(host), _) => host.clone(),
             (None, placeholder) => self.open_host(placeholder.unwrap_or("host"), values)?,
@@ -126,8 +135,7 @@ impl UrlTemplate {
         })?;
         let scheme = if self.cleartext { "http" } else { "https" };
         let port = self.host.port().map(|port| format!(":{port}")).unwrap_or_default();
-        Url::parse(&format!("{scheme}://{host}{port}{rest}"))
-            .map_err(|_: fetch::Error| FillError::Unfit("the URL".to_owned()))
+        Ok(format!("{scheme}://{host}{port}{rest}"))
     }
 
     fn open_host(&self, placeholder: &str, values: Values<'_>) -> Result<Host, FillError> {
