@@ -16,6 +16,8 @@ mod life;
 mod parsed;
 mod request;
 mod template;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod verdict;
 
