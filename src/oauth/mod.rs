@@ -8,6 +8,7 @@
 mod answer;
 mod app;
 mod assertion;
+mod consent;
 mod dialect;
 mod endpoint;
 mod failure;
@@ -27,6 +28,7 @@ pub use self::{
     answer::{Grant, HostRefused, Introspection, RawAnswer, Tokens},
     app::{App, AppConfig, Apps, ClientAuth, Config, ConfigError, SecretSource},
     assertion::Asserter,
+    consent::{Ask, Callback, CallbackError, Consented, Pending},
     dialect::{
         AssertedScopes, AssertionStyle, At, BodyStyle, ClientAuthStyle, Dialect, ExchangeStyle, Expiry,
         Header, LONGEST_LIFE, Pattern, Reach, Revocation, Rotates, Rotation, SHORTEST_LIFE, Span, Success,

@@ -3,6 +3,7 @@
 mod answers;
 mod apps;
 mod connectors;
+mod consent;
 mod refusals;
 mod requests;
 mod server;
