@@ -1,6 +1,6 @@
 //! What a token endpoint answered: first as it came, to be put away sealed, then read.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -94,6 +94,13 @@ struct Head {
     /// By the server's (RFC 9110 §6.6.1).
     date: Option<Timestamp>,
     retry_after_seconds: Option<u64>,
+}
+
+impl fmt::Debug for RawAnswer {
+    /// The status alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawAnswer").field("status", &self.head.status).finish_non_exhaustive()
+    }
 }
 
 impl RawAnswer {

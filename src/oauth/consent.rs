@@ -20,7 +20,7 @@ const RANDOM: u32 = 32;
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ask<'a> {
-    /// The provider's scopes, and no others but the dialect's `offline_scopes`.
+    /// The provider's scopes, and no others but the dialect's `offline_scopes` and `subject_scopes`.
     pub scopes: &'a [String],
     /// What the sign-in must fulfil, as a [`Failure::NeedsUser`] said it.
     pub claims: Option<&'a str>,
@@ -115,7 +115,7 @@ impl Provider {
 
     fn scopes_to_ask(&self, scopes: &[String]) -> Vec<String> {
         let mut all = scopes.to_vec();
-        for scope in &self.dialect.offline_scopes {
+        for scope in self.dialect.offline_scopes.iter().chain(&self.dialect.subject_scopes) {
             if !all.contains(scope) {
                 all.push(scope.clone());
             }

@@ -81,6 +81,8 @@ pub struct Dialect {
     pub host_must_match: Vec<Pattern>,
     /// Where an answer names whose account it is: a field, or a claim such as `id_token.sub`.
     pub subject_from: Option<At>,
+    /// Scopes without which an answer does not say it, such as `openid`.
+    pub subject_scopes: Vec<String>,
     /// How tokens are revoked (D17).
     pub revocation: Revocation,
     /// The header in which [`Revocation::DeleteBearer`] and [`Revocation::PostBearer`] put the bare token, where it
@@ -361,6 +363,9 @@ impl Dialect {
         }
         if self.host_from.is_none() && !self.host_must_match.is_empty() {
             problem("host_from", "say where the host is found, or leave host_must_match out");
+        }
+        if self.subject_from.is_none() && !self.subject_scopes.is_empty() {
+            problem("subject_from", "say where the subject is found, or leave subject_scopes out");
         }
         if self.rotation.rotates == Rotates::Never && self.rotation.grace != Duration::ZERO {
             problem("rotation", "a refresh token that does not rotate has no grace: leave grace out");

@@ -222,6 +222,7 @@ fn an_answer_is_read_after_it_was_put_away_as_it_was_before() {
     let wait = Failure::Transient { retry_after: Some(Duration::from_secs(7)) };
     assert_eq!(again.read(&Dialect::default()), Err(wait));
     assert!(!again.may_hold_tokens());
+    assert_eq!(format!("{first:?}"), "RawAnswer { status: 200, .. }");
     assert!(RawAnswer::from_secret(&secret("{}")).is_none() && RawAnswer::from_secret(&secret("")).is_none());
 }
 

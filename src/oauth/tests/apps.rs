@@ -130,6 +130,7 @@ fn what_does_not_go_together_in_a_dialect_is_a_problem() {
         ("lifetime: 1s", "lifetime: a token lives from 30 s"),
         ("host_from: instance_url", "host_must_match: a host from an answer gets the credential"),
         ("host_must_match: ['*.crm.test']", "host_from: say where the host is found"),
+        ("subject_scopes: [openid]", "subject_from: say where the subject is found"),
         ("rotation: {grace: 10m}", "rotation: a refresh token that does not rotate has no grace"),
         ("revocation_header: X-Token", "revocation_header: only delete_bearer"),
         ("scope_separator: ''", "scope_separator: write what stands between"),

@@ -138,6 +138,8 @@ fn d14_offline_scopes_are_asked_for_once() {
         asked("offline_scopes: [refresh_token, offline_access]", &["api", "offline_access"]);
     assert_eq!(query["scope"], "api offline_access refresh_token");
     assert_eq!(pending.scopes(), ["api", "offline_access", "refresh_token"]);
+    let (query, _) = asked("subject_from: id_token.sub, subject_scopes: [openid]", &["api"]);
+    assert_eq!(query["scope"], "api openid", "without it nobody says whose account it is");
 }
 
 #[test]

@@ -5,9 +5,14 @@ use tokio::io::AsyncReadExt as _;
 use super::*;
 use crate::oauth::{ANSWER_BYTES, AppFault, FillError, NotSent, Unreadable};
 
+/// Refreshes run in tasks of their own.
+fn movable<T: Send>(future: T) -> T {
+    future
+}
+
 async fn failed(answer: &str) -> Failure {
     let (server, endpoint) = Stage::new("", answer).await.endpoint();
-    let failure = match endpoint.refresh(&secret("rt-1"), &[]).await {
+    let failure = match movable(endpoint.refresh(&secret("rt-1"), &[])).await {
         Ok(raw) => raw.read(&Dialect::default()).unwrap_err(),
         Err(failure) => failure,
     };
