@@ -125,6 +125,31 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_read_from_the_variables_that_are_named_and_the_variables_are_remembered() {
+        let text = "vault: {key: {env: CARGO_PKG_NAME}}\noauth:\n  apps:\n    a: {client_id: i, client_secret: \
+                    {env: CARGO_PKG_NAME}}\n    b: {client_id: i, private_key: {env: SURELY_NOT_SET}}\n";
+        let mut config: Config = super::super::parse(text, None).unwrap();
+        read_secrets(&mut config);
+        let named = SecretSource::Value(Secret::new(b"keybearer".to_vec()));
+        assert_eq!(config.oauth.apps["a"].client_secret, Some(named));
+        let unset = SecretSource::Env("SURELY_NOT_SET".to_owned());
+        assert_eq!(config.oauth.apps["b"].private_key, Some(unset), "the section's to complain about");
+        assert!(matches!(config.vault.key, Some(KeySource::Value(_))));
+        assert_eq!(config.secret_variables, ["CARGO_PKG_NAME", "CARGO_PKG_NAME", "SURELY_NOT_SET"]);
+    }
+
+    #[test]
+    fn an_apps_files_are_relative_to_the_configuration_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keybearer.yaml");
+        let app = "{client_id: i, client_secret: {file: x.secret}}";
+        std::fs::write(&file, format!("oauth: {{apps: {{a: {app}}}}}")).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let placed = SecretSource::File(dir.path().join("x.secret"));
+        assert_eq!(config.oauth.apps["a"].client_secret, Some(placed));
+    }
+
+    #[test]
     fn what_kubernetes_says_of_services_is_not_for_us() {
         for link in
             ["SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_7080_TCP_ADDR", "BROKER_SERVICE_PORT_HTTPS"]

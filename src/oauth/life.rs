@@ -11,8 +11,10 @@ use super::{Dialect, LONGEST_LIFE, SHORTEST_LIFE};
 /// A time that something has left; negative where it is over.
 pub(super) type Life = SignedDuration;
 
-/// Where answers have the refresh token's life: Google, GitHub and the IETF's draft; Airtable and Keycloak; Intuit.
-const REFRESH: [&str; 3] = ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"];
+/// Where answers have the refresh token's life: Google and GitHub; Airtable and Keycloak; Intuit; the IETF's draft
+/// (oauth-refresh-token-expiration).
+const REFRESH: [&str; 4] =
+    ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in", "refresh_token_timeout"];
 /// Where they have the consent's: the IETF's draft; Intuit.
 const CONSENT: [&str; 2] = ["authorization_expires_in", "x_refresh_token_hard_expires_in"];
 /// Numbers above are milliseconds: as seconds they would be in the year 5138.

@@ -132,7 +132,12 @@ fn d7_how_long_a_refresh_token_lives() {
         let tokens = read(yaml, &body).unwrap();
         tokens.refresh_expires.map(|end| end.duration_since(now()).as_secs())
     };
-    for name in ["refresh_token_expires_in", "refresh_expires_in", "x_refresh_token_expires_in"] {
+    for name in [
+        "refresh_token_expires_in",
+        "refresh_expires_in",
+        "x_refresh_token_expires_in",
+        "refresh_token_timeout",
+    ] {
         assert_eq!(refresh_life("", &format!(r#""{name}":15897600"#)), Some(15_897_600), "{name}");
         assert_eq!(refresh_life("", &format!(r#""{name}":"86400""#)), Some(86_400), "{name}");
     }

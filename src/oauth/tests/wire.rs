@@ -3,7 +3,7 @@
 use tokio::io::AsyncReadExt as _;
 
 use super::*;
-use crate::oauth::{ANSWER_BYTES, AppFault, FillError, NotSent, Unreadable};
+use crate::oauth::{ANSWER_BYTES, AppFault, FillError, NotSent, Unreadable, UrlTemplate};
 
 /// Refreshes run in tasks of their own.
 fn movable<T: Send>(future: T) -> T {
@@ -132,6 +132,14 @@ async fn the_accounts_own_host_is_asked_and_no_other() {
         ["https://evil.test", "https://acme.idp.test.evil.test", "https://acme.idp.test@evil.test", "x"]
     {
         assert_eq!(asked("instance_url", evil).await, unfit("instance_url"), "{evil}");
+    }
+    let in_path = |value: &'static str| {
+        let template: UrlTemplate = "https://idp.test/{tenant}/token".to_owned().try_into().unwrap();
+        template.fill(&move |_| Some(value)).map(|url| url.to_string())
+    };
+    assert_eq!(in_path("contoso.example"), Ok("https://idp.test/contoso.example/token".to_owned()));
+    for evil in ["", ".", "..", "a/b", "a?b", "a#b", "a%2fb", "a b", "a\\b"] {
+        assert_eq!(in_path(evil), Err(FillError::Unfit("tenant".to_owned())), "{evil}");
     }
     let missing = Err(Failure::NotSent(NotSent::Metadata(FillError::Missing("instance".to_owned()))));
     assert_eq!(asked("other", "acme").await, missing);
