@@ -55,6 +55,7 @@ pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metric
             };
             match told {
                 Ok(Change::Account(key)) => resolver.changed(&key).await,
+                Ok(Change::Whole(whose)) => resolver.whole_changed(&whose).await,
                 Ok(Change::Unknown) | Err(RecvError::Lagged(_)) => resolver.all_changed().await,
                 Err(RecvError::Closed) => return,
             }

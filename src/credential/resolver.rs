@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -17,7 +17,7 @@ use crate::{
     catalog::{AuthType, Connector, Injection, Template},
     id::AccountKey,
     secret::Secret,
-    vault::{Account, Status, Vault},
+    vault::{Account, Status, Vault, Whole},
 };
 
 /// Resolves permits to credentials. Cloning is cheap.
@@ -31,7 +31,9 @@ pub struct Resolver {
 #[derive(Default)]
 struct Cache {
     entries: ArcSwap<HashMap<AccountKey, Entry>>,
-    writing: Mutex<()>,
+    /// What tells an account's streams of their end, as long as it may be used: a stream may have begun under an
+    /// older secret than the one that is remembered. Whoever writes the entries has this.
+    ends: Mutex<HashMap<AccountKey, CancellationToken>>,
     /// Counts what was forgotten, so that what was read before is not remembered after.
     forgotten: AtomicU64,
 }
@@ -72,28 +74,56 @@ impl Resolver {
 
     /// Forgets every account: some have changed, and nobody knows which.
     pub async fn all_changed(&self) {
-        let known: Vec<AccountKey> = self.cache.entries.load().keys().cloned().collect();
-        for key in known {
-            self.changed(&key).await;
+        for key in self.forget(|_| true) {
+            self.end_unless_usable(&key).await;
         }
     }
 
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
-        let gone = {
-            let _writing = self.cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.cache.forgotten.fetch_add(1, Ordering::SeqCst);
-            let mut entries = HashMap::clone(&self.cache.entries.load());
-            let gone = entries.remove(key);
-            self.cache.entries.store(Arc::new(entries));
-            gone
-        };
-        let Some(entry) = gone else { return };
-        let still_active =
-            matches!(self.vault.account(key).await, Ok(Some(now)) if now.status == Status::Active);
-        if !still_active {
-            entry.credential.ended.cancel();
+        for key in self.forget(|known| known == key) {
+            self.end_unless_usable(&key).await;
         }
+    }
+
+    /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
+    /// is frozen, or nobody can tell.
+    pub async fn whole_changed(&self, whose: &Whole) {
+        let known = self.forget(|known| whose.has(known));
+        if !matches!(self.vault.holds_of(whose).await, Ok(holds) if holds.is_empty()) {
+            self.end(&known);
+        }
+    }
+
+    /// Forgets accounts, in one step, and names those that may have open streams.
+    fn forget(&self, is_meant: impl Fn(&AccountKey) -> bool) -> Vec<AccountKey> {
+        let ends = self.cache.ends();
+        self.cache.forgotten.fetch_add(1, Ordering::SeqCst);
+        let mut entries = HashMap::clone(&self.cache.entries.load());
+        entries.retain(|key, _| !is_meant(key));
+        self.cache.entries.store(Arc::new(entries));
+        ends.keys().filter(|key| is_meant(key)).cloned().collect()
+    }
+
+    async fn end_unless_usable(&self, key: &AccountKey) {
+        let active = matches!(self.vault.account(key).await, Ok(Some(now)) if now.status == Status::Active);
+        if !active || !matches!(self.vault.held(key).await, Ok(None)) {
+            self.end(std::slice::from_ref(key));
+        }
+    }
+
+    /// Ends the open streams of accounts. Whoever has become usable meanwhile begins anew.
+    fn end(&self, keys: &[AccountKey]) {
+        let mut ends = self.cache.ends();
+        self.cache.forgotten.fetch_add(1, Ordering::SeqCst);
+        let mut entries = HashMap::clone(&self.cache.entries.load());
+        for key in keys {
+            entries.remove(key);
+            if let Some(ended) = ends.remove(key) {
+                ended.cancel();
+            }
+        }
+        self.cache.entries.store(Arc::new(entries));
     }
 
     async fn entry(
@@ -108,6 +138,10 @@ impl Resolver {
         }
         loop {
             let before = self.cache.forgotten.load(Ordering::SeqCst);
+            // Nothing that is held gets into the cache, so that a request finds it out there, without a lock.
+            if let Some(hold) = self.vault.held(key).await? {
+                return Err(Error::Frozen { by: hold.by });
+            }
             let account = self.vault.account(key).await?.ok_or_else(|| Error::Missing(key.clone()))?;
             usable(&account)?;
             let credential = render(&account, connector)?;
@@ -127,22 +161,29 @@ impl Resolver {
         mut credential: Credential,
         before: u64,
     ) -> Option<Entry> {
-        let _writing = self.cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ends = self.cache.ends();
         if self.cache.forgotten.load(Ordering::SeqCst) != before {
             return None;
         }
         let entries = self.cache.entries.load();
-        if let Some(entry) = entries.get(&account.key) {
-            if Arc::ptr_eq(&entry.connector, connector) {
-                return Some(entry.clone());
-            }
-            credential.ended = entry.credential.ended.clone();
+        if let Some(entry) = entries.get(&account.key)
+            && Arc::ptr_eq(&entry.connector, connector)
+        {
+            return Some(entry.clone());
         }
+        credential.ended = ends.entry(account.key.clone()).or_default().clone();
         let entry = Entry { account, connector: Arc::clone(connector), credential: Arc::new(credential) };
         let mut entries = HashMap::clone(&entries);
         entries.insert(entry.account.key.clone(), entry.clone());
         self.cache.entries.store(Arc::new(entries));
         Some(entry)
+    }
+}
+
+impl Cache {
+    /// No holder can panic half-way, so what a poisoned lock guards is whole.
+    fn ends(&self) -> MutexGuard<'_, HashMap<AccountKey, CancellationToken>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

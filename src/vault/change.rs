@@ -203,7 +203,7 @@ impl Vault {
     }
 
     /// The tenant's data key, made with its first account.
-    async fn data_key_or_new(&self, tenant: &TenantId) -> Result<Key, Error> {
+    pub(super) async fn data_key_or_new(&self, tenant: &TenantId) -> Result<Key, Error> {
         let what = || format!("the data key of {tenant}");
         let store = &self.0.store;
         for _ in 0..ATTEMPTS {

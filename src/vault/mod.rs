@@ -10,7 +10,9 @@ mod change;
 mod encoded;
 mod enter;
 mod error;
+mod fact;
 mod grant;
+mod hold;
 mod key;
 mod keys;
 mod lease;
@@ -30,7 +32,9 @@ pub use self::{
     account::{Account, Material, NewAccount, Status},
     enter::Initialised,
     error::Error,
+    fact::{Fact, FactKey, FactKind},
     grant::{Access, Cause, Grant, GrantState},
+    hold::{Hold, Holds, Lift, Source, Whole},
     key::{Error as KeyError, KeySource},
     lease::{Committed, Intent, Lease, Note, Orphan},
     lock::{Claim, Error as LockError, Owner, owner},
@@ -111,6 +115,8 @@ struct Inner {
 pub enum Change {
     /// This account: it was added, is another generation, or is gone.
     Account(AccountKey),
+    /// These accounts as a whole: they were frozen or unfrozen. None of them is another generation.
+    Whole(Whole),
     /// Nobody knows: whatever was known of accounts must be forgotten.
     Unknown,
 }
@@ -126,7 +132,8 @@ pub struct Overview {
     pub key: Fingerprint,
     /// How many tenants have accounts.
     pub tenants: usize,
-    /// How many accounts a connector has in which status, by [`Status::as_str`]. Only what occurs.
+    /// How many accounts a connector has in which status, by [`Status::as_str`]; who is frozen as a whole counts as
+    /// that. Only what occurs.
     pub accounts: BTreeMap<(ConnectorName, &'static str), usize>,
     /// The accounts that do not open.
     pub unreadable: Vec<AccountKey>,
@@ -155,6 +162,14 @@ impl Vault {
         self.opened(tenant).await?.into_iter().map(|(_, opened)| opened).collect()
     }
 
+    /// The names of a tenant's accounts, those that do not open among them, in their order.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn keys(&self, tenant: &TenantId) -> Result<Vec<AccountKey>, Error> {
+        Ok(self.0.store.rows(Some(tenant)).await?.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// What there is, and what does not open.
     ///
     /// # Errors
@@ -169,10 +184,13 @@ impl Vault {
             unreadable: Vec::new(),
         };
         let mut last = None;
+        let holds = self.holds(None).await?;
         for (key, opened) in self.opened(None).await? {
             match opened {
                 Ok(account) => {
-                    let kind = (key.connector.clone(), account.status.as_str());
+                    let held = account.status == Status::Active && holds.on(&key).is_some();
+                    let status = if held { "frozen" } else { account.status.as_str() };
+                    let kind = (key.connector.clone(), status);
                     *overview.accounts.entry(kind).or_default() += 1;
                 }
                 Err(_) => overview.unreadable.push(key.clone()),

@@ -12,6 +12,7 @@ use chacha20poly1305::{
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::{FactKey, FactKind};
 use crate::id::{AccountKey, Principal, TenantId};
 
 /// The only format so far. It is the first byte of every sealed text and part of its associated data.
@@ -166,6 +167,11 @@ impl Bound {
         Self::new("note").part(&encode(key))
     }
 
+    /// One generation of a fact.
+    pub(super) fn fact(key: &FactKey, generation: u64) -> Self {
+        Self::new("fact").part(&encode_fact(key)).part(&generation.to_be_bytes())
+    }
+
     fn new(what: &str) -> Self {
         Self(vec![VERSION]).part(b"keybearer").part(what.as_bytes())
     }
@@ -219,7 +225,24 @@ pub(super) fn decode_tenant(bytes: &[u8]) -> Option<TenantId> {
     rest.is_empty().then_some(tenant)
 }
 
-/// The beginning of the keys of all accounts of a tenant.
+/// A fact's key as bytes, the tenant first.
+pub(super) fn encode_fact(key: &FactKey) -> Vec<u8> {
+    let mut bytes = encode_tenant(&key.tenant);
+    push(&mut bytes, key.kind.as_str().as_bytes());
+    push(&mut bytes, key.name.as_bytes());
+    bytes
+}
+
+/// Reads what [`encode_fact`] wrote; `None` for anything else.
+pub(super) fn decode_fact(bytes: &[u8]) -> Option<FactKey> {
+    let mut rest = bytes;
+    let tenant = take(&mut rest)?.parse().ok()?;
+    let kind = FactKind::read(take(&mut rest)?)?;
+    let name = take(&mut rest)?.to_owned();
+    rest.is_empty().then_some(FactKey { tenant, kind, name })
+}
+
+/// The beginning of the keys of all accounts and facts of a tenant.
 pub(super) fn encode_tenant(tenant: &TenantId) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     push(&mut bytes, tenant.as_str().as_bytes());

@@ -9,7 +9,10 @@ use std::{
 use async_trait::async_trait;
 
 use super::{Committed, Error, Rewrapped, Row, Store, StoredIntent, StoredNote, leases::Leases};
-use crate::id::{AccountKey, TenantId};
+use crate::{
+    id::{AccountKey, TenantId},
+    vault::{FactKey, FactKind},
+};
 
 #[derive(Debug, Default)]
 pub(in crate::vault) struct MemoryStore(Mutex<Tables>);
@@ -19,6 +22,7 @@ struct Tables {
     header: Option<Vec<u8>>,
     data_keys: BTreeMap<TenantId, Vec<u8>>,
     rows: BTreeMap<AccountKey, Row>,
+    facts: BTreeMap<FactKey, Row>,
     leases: Leases,
     intents: BTreeMap<AccountKey, StoredIntent>,
     outbox: BTreeMap<u64, (AccountKey, Vec<u8>)>,
@@ -124,6 +128,35 @@ impl Store for MemoryStore {
     async fn rows(&self, tenant: Option<&TenantId>) -> Result<Vec<(AccountKey, Row)>, Error> {
         let tables = self.tables();
         let wanted = tables.rows.iter().filter(|(key, _)| tenant.is_none_or(|tenant| key.tenant == *tenant));
+        Ok(wanted.map(|(key, row)| (key.clone(), row.clone())).collect())
+    }
+
+    async fn fact(&self, key: &FactKey) -> Result<Option<Row>, Error> {
+        Ok(self.tables().facts.get(key).cloned())
+    }
+
+    async fn put_fact(&self, key: &FactKey, expected: Option<u64>, row: Row) -> Result<bool, Error> {
+        let mut tables = self.tables();
+        let fits = tables.facts.get(key).map(|row| row.generation) == expected;
+        if fits {
+            tables.facts.insert(key.clone(), row);
+        }
+        Ok(fits)
+    }
+
+    async fn delete_fact(&self, key: &FactKey, expected: u64) -> Result<bool, Error> {
+        let mut tables = self.tables();
+        let fits = tables.facts.get(key).is_some_and(|row| row.generation == expected);
+        if fits {
+            tables.facts.remove(key);
+        }
+        Ok(fits)
+    }
+
+    async fn facts(&self, kind: FactKind, tenant: Option<&TenantId>) -> Result<Vec<(FactKey, Row)>, Error> {
+        let tables = self.tables();
+        let is_wanted = |key: &FactKey| key.kind == kind && tenant.is_none_or(|tenant| key.tenant == *tenant);
+        let wanted = tables.facts.iter().filter(|(key, _)| is_wanted(key));
         Ok(wanted.map(|(key, row)| (key.clone(), row.clone())).collect())
     }
 

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinError};
 
 pub(super) use self::{memory::MemoryStore, sled::SledStore};
-use super::Change;
+use super::{Change, FactKey, FactKind};
 use crate::id::{AccountKey, TenantId};
 
 /// One account at rest.
@@ -73,7 +73,7 @@ pub(super) struct Rewrapped {
 }
 
 /// A table of accounts by (tenant, connector, principal), one of data keys by tenant, and one header; beside the
-/// accounts their leases and intents, and one outbox.
+/// accounts their leases and intents, one outbox, and facts by (tenant, kind, name).
 ///
 /// Every change is conditional and done at once, so that a database shared by several writers can hold the
 /// tables: what does not find what it expects changes nothing and says `false`. When a change is acknowledged, it
@@ -120,6 +120,18 @@ pub(super) trait Store: Send + Sync {
 
     /// A tenant's accounts, or all, in the order of their keys.
     async fn rows(&self, tenant: Option<&TenantId>) -> Result<Vec<(AccountKey, Row)>, Error>;
+
+    /// One fact.
+    async fn fact(&self, key: &FactKey) -> Result<Option<Row>, Error>;
+
+    /// Writes a fact: over the one of generation `expected`, or where there is none.
+    async fn put_fact(&self, key: &FactKey, expected: Option<u64>, row: Row) -> Result<bool, Error>;
+
+    /// Removes the fact of generation `expected`.
+    async fn delete_fact(&self, key: &FactKey, expected: u64) -> Result<bool, Error>;
+
+    /// A tenant's facts of a kind, or all of that kind, in the order of their keys.
+    async fn facts(&self, kind: FactKind, tenant: Option<&TenantId>) -> Result<Vec<(FactKey, Row)>, Error>;
 
     /// Leases an account for so long and returns the fence; `None` while another lease lasts, the same holder's
     /// too, or where there is no such account. `holder` is for people to read.

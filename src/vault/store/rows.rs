@@ -8,7 +8,7 @@ use sled::{Batch, Db, IVec};
 use super::{Row, StoredIntent, StoredNote};
 use crate::{
     id::{AccountKey, TenantId},
-    vault::seal,
+    vault::{FactKey, FactKind, seal},
 };
 
 /// The keys of the one tree: what it is, then whose. One batch can so change several of them at once.
@@ -44,6 +44,8 @@ pub(super) struct Table {
 
 /// Accounts, by their keys; the number is the generation.
 pub(super) const ACCOUNTS: Table = Table { first: b'a', chunk: b'c' };
+/// Facts, by their keys; the number is the generation.
+pub(super) const FACTS: Table = Table { first: b'f', chunk: b'g' };
 /// What is about to be sent, by account; the number is the fence.
 pub(super) const INTENTS: Table = Table { first: b'i', chunk: b'j' };
 /// What came back, by account; the number is the fence.
@@ -186,6 +188,20 @@ pub(super) fn settle(
     let Some(sealed) = note else { return Ok(()) };
     let number = next_change(db)?;
     NOTES.put(db, batch, &number.to_be_bytes(), number, &seal::join_account(account, &sealed))
+}
+
+/// The facts of a kind whose keys begin so. What is of another kind is not read.
+pub(super) fn facts(db: &Db, prefix: &[u8], kind: FactKind) -> Result<Vec<(FactKey, Row)>, Fault> {
+    let mut found = Vec::new();
+    for entry in db.scan_prefix(prefix) {
+        let (key, value) = entry?;
+        let fact = seal::decode_fact(&key[1..]).ok_or(Fault::Malformed("a fact's key names none"))?;
+        if fact.kind == kind {
+            let (generation, sealed) = FACTS.read(db, &key[1..], &value)?;
+            found.push((fact, Row { generation, sealed }));
+        }
+    }
+    Ok(found)
 }
 
 pub(super) fn data_keys(db: &Db) -> Result<Vec<(TenantId, Vec<u8>)>, Fault> {

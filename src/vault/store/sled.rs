@@ -25,15 +25,15 @@ use super::{
     Committed, Error, Rewrapped, Row, Store, StoredIntent, StoredNote,
     leases::Leases,
     rows::{
-        self, ACCOUNTS, ANSWERS, CHANGES, DATA_KEY, Fault, HEADER, INTENTS, NOTES, next_change, number,
-        tree_key,
+        self, ACCOUNTS, ANSWERS, CHANGES, DATA_KEY, FACTS, Fault, HEADER, INTENTS, NOTES, next_change,
+        number, tree_key,
     },
     watermark::Watermark,
 };
 use crate::{
     drain::Drain,
     id::{AccountKey, TenantId},
-    vault::{lock::Lock, seal},
+    vault::{FactKey, FactKind, lock::Lock, seal},
 };
 
 /// Sealed accounts are about a kilobyte each, and the credential cache stands before them.
@@ -434,6 +434,45 @@ impl Store for SledStore {
         let mut rows: Vec<(AccountKey, Row)> = entries.await?;
         rows.sort_by(|(one, _), (other, _)| one.cmp(other)); // the bytes sort by length first
         Ok(rows)
+    }
+
+    async fn fact(&self, key: &FactKey) -> Result<Option<Row>, Error> {
+        let key = seal::encode_fact(key);
+        let found = self.read(move |db| FACTS.get(db, &key)).await?;
+        Ok(found.map(|(generation, sealed)| Row { generation, sealed }))
+    }
+
+    async fn put_fact(&self, key: &FactKey, expected: Option<u64>, row: Row) -> Result<bool, Error> {
+        let key = seal::encode_fact(key);
+        self.change(move |db, _| {
+            if FACTS.head(db, &key)?.map(|head| head.number) != expected {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            FACTS.put(db, &mut batch, &key, row.generation, &row.sealed)?;
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+
+    async fn delete_fact(&self, key: &FactKey, expected: u64) -> Result<bool, Error> {
+        let key = seal::encode_fact(key);
+        self.change(move |db, _| {
+            if FACTS.head(db, &key)?.map(|head| head.number) != Some(expected) {
+                return Ok(Step::nothing(false));
+            }
+            let mut batch = Batch::default();
+            FACTS.remove(db, &mut batch, &key)?;
+            Ok(Step::write(batch, true))
+        })
+        .await
+    }
+
+    async fn facts(&self, kind: FactKind, tenant: Option<&TenantId>) -> Result<Vec<(FactKey, Row)>, Error> {
+        let prefix = FACTS.prefix(&tenant.map(seal::encode_tenant).unwrap_or_default());
+        let mut facts = self.read(move |db| rows::facts(db, &prefix, kind)).await?;
+        facts.sort_by(|(one, _), (other, _)| one.cmp(other)); // the bytes sort by length first
+        Ok(facts)
     }
 
     async fn lease(&self, key: &AccountKey, _holder: &str, ttl: Duration) -> Result<Option<u64>, Error> {

@@ -24,6 +24,13 @@ over_every_store!(
     a_changed_row_does_not_open,
     a_row_under_another_tenants_data_key_does_not_open,
     an_unopened_account_hides_no_other_one,
+    a_fact_is_written_over_the_expected_generation_only,
+    facts_are_listed_by_tenant_and_kind,
+    a_fact_that_was_moved_or_changed_does_not_open,
+    a_hold_is_on_every_account_of_the_tenant_or_user_and_no_other,
+    each_source_lifts_its_own_hold,
+    a_hold_that_does_not_open_holds,
+    holds_are_told_and_other_facts_are_not,
 );
 
 async fn an_account_comes_back_as_it_was_added(vault: &Vault) {
@@ -322,4 +329,150 @@ async fn an_unopened_account_hides_no_other_one(vault: &Vault) {
     vault.remove(&key("acme/github/tenant")).await.unwrap();
     vault.remove(&key("globex/github/tenant")).await.unwrap();
     assert_eq!(vault.list(None).await.unwrap().len(), 1);
+}
+
+fn fact(tenant: &str, kind: FactKind, name: &str) -> FactKey {
+    FactKey { tenant: tenant.parse().unwrap(), kind, name: name.to_owned() }
+}
+
+fn user(tenant: &str, user: &str) -> Whole {
+    Whole::of_user(&tenant.parse().unwrap(), &user.parse().unwrap())
+}
+
+fn hold(source: Source, second: i64) -> Hold {
+    Hold { source, by: "ops".to_owned(), since: Timestamp::from_second(second).unwrap() }
+}
+
+const fn scim(until: Option<Timestamp>) -> Lift {
+    Lift::Of { source: Source::Scim, until }
+}
+
+async fn a_fact_is_written_over_the_expected_generation_only(vault: &Vault) {
+    let key = fact("acme", FactKind::User, "7");
+    let long = vec![b'x'; 100_000];
+    assert!(!vault.put_fact(&key, Some(1), b"never").await.unwrap());
+    assert!(vault.put_fact(&key, None, b"one").await.unwrap());
+    assert!(!vault.put_fact(&key, None, b"never").await.unwrap());
+    assert!(vault.put_fact(&key, Some(1), &long).await.unwrap());
+    assert!(!vault.put_fact(&key, Some(1), b"never").await.unwrap());
+    let read = vault.fact(&key).await.unwrap().unwrap();
+    assert_eq!((read.generation, read.text.as_slice()), (2, long.as_slice()));
+    assert!(!vault.delete_fact(&key, 1).await.unwrap());
+    assert!(vault.delete_fact(&key, 2).await.unwrap());
+    assert!(vault.fact(&key).await.unwrap().is_none());
+    assert!(!vault.delete_fact(&key, 2).await.unwrap());
+}
+
+async fn facts_are_listed_by_tenant_and_kind(vault: &Vault) {
+    let keys = [
+        fact("acme", FactKind::User, "long name"),
+        fact("acme", FactKind::User, "z"),
+        fact("ac", FactKind::User, "a"),
+        fact("acme", FactKind::Hold, ""),
+    ];
+    for key in &keys {
+        assert!(vault.put_fact(key, None, key.name.as_bytes()).await.unwrap());
+    }
+    let listed = async |kind, tenant: Option<&str>| {
+        let tenant = tenant.map(|tenant| tenant.parse().unwrap());
+        let facts = vault.facts(kind, tenant.as_ref()).await.unwrap();
+        facts.into_iter().map(|fact| fact.key).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(FactKind::User, Some("acme")).await, keys[..2]);
+    assert_eq!(listed(FactKind::User, None).await, [&keys[2..3], &keys[..2]].concat());
+    assert_eq!(listed(FactKind::Hold, Some("acme")).await, keys[3..]);
+    assert_eq!(listed(FactKind::Event, None).await, []);
+}
+
+async fn a_fact_that_was_moved_or_changed_does_not_open(vault: &Vault) {
+    let key = fact("acme", FactKind::User, "7");
+    vault.put_fact(&key, None, b"text").await.unwrap();
+    vault.put_fact(&fact("globex", FactKind::User, "1"), None, b"a data key").await.unwrap();
+    let row = vault.0.store.fact(&key).await.unwrap().unwrap();
+    assert!(!row.sealed.windows(4).any(|bytes| bytes == b"text"));
+    for elsewhere in [
+        fact("acme", FactKind::User, "8"),
+        fact("acme", FactKind::Event, "7"),
+        fact("globex", FactKind::User, "7"),
+    ] {
+        assert!(vault.0.store.put_fact(&elsewhere, None, row.clone()).await.unwrap());
+        assert!(matches!(vault.fact(&elsewhere).await, Err(Error::Unopened { .. })), "{elsewhere:?}");
+    }
+    let newer = Row { generation: 2, ..row };
+    assert!(vault.0.store.put_fact(&key, Some(1), newer).await.unwrap());
+    assert!(matches!(vault.fact(&key).await, Err(Error::Unopened { .. })));
+}
+
+async fn a_hold_is_on_every_account_of_the_tenant_or_user_and_no_other(vault: &Vault) {
+    let held = async |account: &str| {
+        let key: AccountKey = account.parse().unwrap();
+        let one = vault.held(&key).await.unwrap().is_some();
+        assert_eq!(vault.holds(None).await.unwrap().on(&key).is_some(), one, "{account}");
+        assert_eq!(vault.holds(Some(&key.tenant)).await.unwrap().on(&key).is_some(), one, "{account}");
+        one
+    };
+    assert!(vault.hold(&user("acme", "Alice"), hold(Source::Operator, 1)).await.unwrap());
+    for (account, is_held) in [
+        ("acme/github/user:alice/writer", true),
+        ("acme/slack/user:ALICE/researcher", true),
+        ("acme/github/user:bob/writer", false),
+        ("acme/github/role:alice", false),
+        ("acme/github/tenant", false),
+        ("globex/github/user:alice/writer", false),
+    ] {
+        assert_eq!(held(account).await, is_held, "{account}");
+        assert_eq!(user("acme", "Alice").has(&account.parse().unwrap()), is_held, "{account}");
+    }
+    vault.hold(&Whole::of_tenant("acme".parse().unwrap()), hold(Source::Operator, 1)).await.unwrap();
+    for account in ["acme/github/tenant", "acme/github/developer", "acme/x/role:r", "acme/x/user:bob/r"] {
+        assert!(held(account).await, "{account}");
+    }
+    assert!(!held("globex/github/tenant").await);
+}
+
+async fn each_source_lifts_its_own_hold(vault: &Vault) {
+    let alice = user("acme", "alice");
+    assert!(vault.hold(&alice, hold(Source::Scim, 5)).await.unwrap());
+    assert!(vault.hold(&alice, hold(Source::Operator, 6)).await.unwrap());
+    assert!(!vault.hold(&alice, hold(Source::Scim, 4)).await.unwrap(), "it is the same one");
+    assert!(!vault.hold(&alice, hold(Source::Scim, 9)).await.unwrap());
+    let until = |second| Some(Timestamp::from_second(second).unwrap());
+    assert_eq!(vault.lift(&alice, &scim(until(8))).await.unwrap(), [], "what lifts it was said before");
+    assert_eq!(vault.lift(&alice, &scim(until(9))).await.unwrap(), [hold(Source::Scim, 9)]);
+    assert_eq!(vault.lift(&alice, &scim(None)).await.unwrap(), []);
+    assert_eq!(vault.holds_of(&alice).await.unwrap(), [hold(Source::Operator, 6)]);
+    let idp = || Source::Ssf("https://idp.example".to_owned());
+    vault.hold(&alice, hold(idp(), 7)).await.unwrap();
+    let other = Lift::Of { source: Source::Ssf("https://other.example".to_owned()), until: None };
+    assert_eq!(vault.lift(&alice, &other).await.unwrap(), []);
+    assert_eq!(vault.lift(&alice, &Lift::All).await.unwrap().len(), 2);
+    assert_eq!(vault.holds_of(&alice).await.unwrap(), []);
+    assert_eq!(vault.holds(None).await.unwrap(), Holds::default());
+}
+
+async fn a_hold_that_does_not_open_holds(vault: &Vault) {
+    let alice = user("acme", "alice");
+    vault.hold(&alice, hold(Source::Scim, 5)).await.unwrap();
+    let key = fact("acme", FactKind::Hold, "alice");
+    let forged = Row { generation: 2, sealed: b"forged".to_vec() };
+    assert!(vault.0.store.put_fact(&key, Some(1), forged).await.unwrap());
+    let account: AccountKey = "acme/github/user:alice/writer".parse().unwrap();
+    assert!(vault.held(&account).await.unwrap().is_some());
+    assert!(vault.holds(None).await.unwrap().on(&account).is_some());
+    assert_eq!(vault.lift(&alice, &scim(None)).await.unwrap(), []);
+    assert_eq!(vault.lift(&alice, &Lift::All).await.unwrap().len(), 1);
+    assert!(vault.held(&account).await.unwrap().is_none());
+}
+
+async fn holds_are_told_and_other_facts_are_not(vault: &Vault) {
+    let mut changes = vault.changes();
+    let alice = user("acme", "alice");
+    vault.put_fact(&fact("acme", FactKind::User, "7"), None, b"x").await.unwrap();
+    vault.hold(&alice, hold(Source::Scim, 5)).await.unwrap();
+    vault.hold(&alice, hold(Source::Scim, 5)).await.unwrap();
+    vault.lift(&alice, &Lift::All).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(changes.try_recv().unwrap(), Change::Whole(alice.clone()));
+    }
+    assert!(matches!(changes.try_recv(), Err(TryRecvError::Empty)));
 }
