@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
 use http::Uri;
+use jsonwebtoken::Algorithm;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{ConfigError, Error, JwksSource, key_set::KeySet};
@@ -39,7 +40,7 @@ pub(super) struct Keys {
 
 /// Why the source is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+enum Why {
     /// There is no set that is believed.
     Missing,
     /// The set is old.
@@ -92,12 +93,21 @@ impl Keys {
         Some(set)
     }
 
-    /// The set as it is after a reading, or as it was where a reading is not due.
-    pub(super) async fn newer(
+    /// The set that should have a token's key: read again where the one that is believed does not have it.
+    pub(super) async fn having(
         self: &Arc<Self>,
-        seen: Option<&KeySet>,
-        why: Why,
+        kid: Option<&str>,
+        algorithm: Algorithm,
     ) -> Result<Arc<KeySet>, Error> {
+        match self.trusted() {
+            Some(set) if set.find(kid, algorithm).is_some() => Ok(set),
+            Some(set) => self.newer(Some(&set), Why::UnknownKey).await,
+            None => self.newer(None, Why::Missing).await,
+        }
+    }
+
+    /// The set as it is after a reading, or as it was where a reading is not due.
+    async fn newer(self: &Arc<Self>, seen: Option<&KeySet>, why: Why) -> Result<Arc<KeySet>, Error> {
         // A task of its own: the agent that waits for it may hang up, the others that wait may not.
         let reading = self.drain.spawn(Arc::clone(self).read_again(seen.map(|set| set.reading), why));
         reading.await.unwrap_or(Err(Error::Unavailable))
@@ -128,7 +138,7 @@ impl Keys {
             }
             Err(error) => {
                 history.failed = Some(Instant::now());
-                tracing::warn!(jwks = %self.source, %error, "the key set of signed identities cannot be had");
+                tracing::warn!(jwks = %self.source, %error, "a key set cannot be had");
                 Err(Error::Unavailable)
             }
         }

@@ -19,6 +19,7 @@ mod gate;
 mod key_set;
 mod keys;
 mod signed;
+mod signers;
 mod token;
 mod workload;
 
@@ -31,6 +32,7 @@ pub use self::{
     config::{Config, ConfigError, DefaultIdentity, JwksSource, Mode},
     gate::Gate,
     keys::FetchJwks,
+    signers::{SignedClaims, Signers, Unverified},
     workload::{Workload, WorkloadError},
 };
 use crate::id::{AgentName, ChainId, Subject};

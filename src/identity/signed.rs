@@ -6,7 +6,7 @@ use quick_cache::sync::Cache;
 
 use super::{
     Claim, Error, Identity,
-    keys::{Keys, Why},
+    keys::Keys,
     token::{Expected, Token},
 };
 
@@ -54,11 +54,7 @@ impl Signed {
     async fn verify(&self, claim: &Claim, digest: [u8; 32], now: u64) -> Result<Arc<Identity>, Error> {
         let token = Token::read(claim.token()?)?;
         let kid = token.kid.as_deref();
-        let set = match self.keys.trusted() {
-            Some(set) if set.find(kid, token.algorithm).is_some() => set,
-            Some(set) => self.keys.newer(Some(&set), Why::UnknownKey).await?,
-            None => self.keys.newer(None, Why::Missing).await?,
-        };
+        let set = self.keys.having(kid, token.algorithm).await?;
         let Some(key) = set.find(kid, token.algorithm) else {
             return Err(Error::invalid("the token is signed with a key that is not in the key set (kid)"));
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{Error, Identity, key_set::Key};
 use crate::{
@@ -26,6 +27,8 @@ pub(super) struct Token {
     text: Secret,
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
+    /// What the token says it is (RFC 8725 §3.11).
+    pub(super) typ: Option<String>,
 }
 
 /// What every token must say, whoever it is about.
@@ -54,7 +57,7 @@ impl Token {
         if header.crit.is_some() {
             return Err(Error::invalid("the token's header has crit, and no extension is understood here"));
         }
-        Ok(Self { text, algorithm: header.alg, kid: header.kid })
+        Ok(Self { text, algorithm: header.alg, kid: header.kid, typ: header.typ })
     }
 
     /// Checks the signature, then the claims, at `now` in Unix seconds.
@@ -65,6 +68,15 @@ impl Token {
         let claims = decode::<Claims>(self.text.expose(), &key.public, &validation).map_err(refused)?.claims;
         let expires = within(claims.exp, claims.nbf, now)?;
         Ok(Checked { identity: claims.identity()?, expires })
+    }
+
+    /// Checks the signature and nothing else: for tokens that are no identities.
+    #[expect(clippy::disallowed_methods, reason = "a token is read where its signature is checked")]
+    pub(super) fn claims(&self, key: &Key) -> Result<Map<String, Value>, Error> {
+        let mut validation = Expected::new(None, None).validation;
+        validation.validate_aud = false;
+        validation.algorithms = vec![key.algorithm];
+        Ok(decode(self.text.expose(), &key.public, &validation).map_err(refused)?.claims)
     }
 }
 
@@ -174,7 +186,7 @@ fn delegation(outermost: Option<Actor>) -> Result<Vec<String>, Error> {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::{EncodingKey, Header, encode};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::{
         super::{
