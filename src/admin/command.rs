@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{KeyText, Secrets};
 use crate::{
-    id::{AccountKey, ConnectorName, Scope, TenantId},
-    vault::{Account, KeyRotation, Overview, Status},
+    id::{AccountKey, ConnectorName, Scope, TenantId, UserId},
+    vault::{Account, Hold, KeyRotation, Overview, Source, Status, Whole},
 };
 
 /// One thing to do: `{"freeze": {"account": "acme/github/role:researcher", "by": "alice"}}`.
@@ -82,6 +82,32 @@ pub enum Command {
         #[serde(with = "as_text")]
         account: AccountKey,
     },
+    /// Freezes a tenant or user as a whole: all accounts, those that are added later among them.
+    FreezeAll {
+        /// Whose accounts.
+        whose: Whole,
+        /// Who does it, for the agents to read.
+        by: String,
+    },
+    /// Lifts what operators froze as a whole.
+    UnfreezeAll {
+        /// Whose accounts.
+        whose: Whole,
+        /// Also what identity providers froze.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Takes the secrets of all accounts away that a tenant or user has now.
+    RevokeAll {
+        /// Whose accounts.
+        whose: Whole,
+    },
+    /// Shows what is frozen as a whole.
+    Holds {
+        /// Whose; of all tenants where it is left out.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<TenantId>,
+    },
     /// Shows what is in the vault, in numbers.
     VaultStatus,
     /// Seals the vault with another key.
@@ -99,6 +125,8 @@ pub enum Reply {
     Account(Box<Listed>),
     /// The accounts, in the order of their keys.
     Accounts(Vec<Listed>),
+    /// What is frozen as a whole: all of it, or what remains after a command about one tenant or user.
+    Holds(Vec<Held>),
     /// The account is gone.
     Removed(#[serde(with = "as_text")] AccountKey),
     /// The vault.
@@ -124,6 +152,9 @@ pub struct Listed {
     /// Who froze it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen_by: Option<String>,
+    /// Why it is frozen, whatever its own status is: its tenant or user is, as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Held>,
     /// What the provider lets it do; `null` where that is not known.
     pub scopes: Option<BTreeSet<Scope>>,
     /// When its secret ends; `null` where it does not end by itself.
@@ -155,6 +186,7 @@ impl From<&Account> for Listed {
                 Status::Frozen { by } => Some(by.clone()),
                 Status::Active | Status::Revoked => None,
             },
+            hold: None,
             scopes: account.scopes.clone(),
             expires: account.material.expires(),
             fields: fields.iter().map(|(name, secret)| (name.clone(), secret.masked())).collect(),
@@ -163,6 +195,49 @@ impl From<&Account> for Listed {
             authorization: account.authorization.clone(),
             created: account.created,
             updated: account.updated,
+        }
+    }
+}
+
+impl Listed {
+    /// The account under what freezes it as a whole, if anything does.
+    #[must_use]
+    pub(super) fn held(mut self, hold: Option<(Whole, &Hold)>) -> Self {
+        if let Some((whose, hold)) = hold {
+            if self.status == Status::Active.as_str() {
+                "frozen".clone_into(&mut self.status);
+                self.frozen_by = Some(hold.by.clone());
+            }
+            self.hold = Some(Held::new(&whose, hold));
+        }
+        self
+    }
+}
+
+/// One reason why a tenant or user is frozen as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The customer organisation.
+    pub tenant: TenantId,
+    /// The user, in lower case, where it is not the whole tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+    /// Who froze it.
+    pub by: String,
+    /// Who may unfreeze it: `operator`, `scim`, `{"ssf": ISSUER}`.
+    pub source: Source,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Held {
+    pub(super) fn new(whose: &Whole, hold: &Hold) -> Self {
+        Self {
+            tenant: whose.tenant().clone(),
+            user: whose.user().cloned(),
+            by: hold.by.clone(),
+            source: hold.source.clone(),
+            since: hold.since,
         }
     }
 }

@@ -43,6 +43,12 @@ struct Change {
     scopes: Option<BTreeSet<Scope>>,
 }
 
+/// What came of a change of one account.
+enum Changed {
+    Account(Account),
+    Removed(AccountKey),
+}
+
 impl Desk {
     /// A desk over this vault. What it changes is recorded in `audit`, fits `rules`, and is told to `resolver`.
     #[must_use]
@@ -60,16 +66,41 @@ impl Desk {
         match command {
             Command::List { tenant } => {
                 let accounts = vault.list(tenant.as_ref()).await?;
-                Ok(Reply::Accounts(accounts.iter().map(Listed::from).collect()))
+                let holds = vault.holds(tenant.as_ref()).await?;
+                let listed = |account: &Account| Listed::from(account).held(holds.on(&account.key));
+                Ok(Reply::Accounts(accounts.iter().map(listed).collect()))
             }
-            Command::Show { account } => Ok(reply(&self.existing(&account).await?)),
+            Command::Show { account } => self.reply(&self.existing(&account).await?).await,
+            Command::Holds { tenant } => self.holds(tenant.as_ref()).await,
+            Command::FreezeAll { whose, by } => self.freeze_all(whose, by).await,
+            Command::UnfreezeAll { whose, force } => self.unfreeze_all(whose, force).await,
+            Command::RevokeAll { whose } => self.revoke_all(whose).await,
+            Command::RotateKey { key: KeyText(key) } => {
+                self.alone(|desk| async move { desk.rotate_key(key).await }).await
+            }
             Command::VaultStatus => Ok(Reply::Vault(vault.status().await?.into())),
             change => {
-                let desk = self.clone();
-                let changed = self.0.drain.spawn(async move { desk.change(change).await });
-                changed.await.map_err(|_| Error::Interrupted)?
+                let changed = self.alone(|desk| async move { desk.change(change).await }).await?;
+                match changed {
+                    Changed::Account(account) => self.reply(&account).await,
+                    Changed::Removed(key) => Ok(Reply::Removed(key)),
+                }
             }
         }
+    }
+
+    /// Does one change at a time, each to its end, even if the caller goes away.
+    pub(super) async fn alone<T, F>(&self, change: impl FnOnce(Self) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let (desk, change) = (self.clone(), change(self.clone()));
+        let changed = self.0.drain.spawn(async move {
+            let _only = desk.0.changing.lock().await;
+            change.await
+        });
+        changed.await.map_err(|_| Error::Interrupted)?
     }
 
     pub(super) fn vault(&self) -> &Vault {
@@ -84,19 +115,28 @@ impl Desk {
         &self.0.rules
     }
 
-    async fn change(&self, command: Command) -> Result<Reply, Error> {
-        let _only = self.0.changing.lock().await;
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.0.resolver
+    }
+
+    async fn change(&self, command: Command) -> Result<Changed, Error> {
         match command {
             Command::Add { account, secrets, scopes, metadata } => {
-                self.add(account, secrets, scopes, metadata).await
+                self.add(account, secrets, scopes, metadata).await.map(Changed::Account)
             }
-            Command::Rotate { account, secrets } => self.rotate(account, secrets).await,
-            Command::Freeze { account, by } => self.freeze(account, by).await,
-            Command::Unfreeze { account } => self.unfreeze(account).await,
-            Command::Revoke { account } => self.revoke(account).await,
-            Command::Remove { account } => self.remove(account).await,
-            Command::RotateKey { key: KeyText(key) } => self.rotate_key(key).await,
-            Command::List { .. } | Command::Show { .. } | Command::VaultStatus => Err(Error::Interrupted),
+            Command::Rotate { account, secrets } => self.rotate(account, secrets).await.map(Changed::Account),
+            Command::Freeze { account, by } => self.freeze(account, by).await.map(Changed::Account),
+            Command::Unfreeze { account } => self.unfreeze(account).await.map(Changed::Account),
+            Command::Revoke { account } => self.revoke(account).await.map(Changed::Account),
+            Command::Remove { account } => self.remove(account).await.map(Changed::Removed),
+            Command::List { .. }
+            | Command::Show { .. }
+            | Command::Holds { .. }
+            | Command::FreezeAll { .. }
+            | Command::UnfreezeAll { .. }
+            | Command::RevokeAll { .. }
+            | Command::RotateKey { .. }
+            | Command::VaultStatus => Err(Error::Interrupted),
         }
     }
 
@@ -106,7 +146,7 @@ impl Desk {
         secrets: Secrets,
         scopes: Option<BTreeSet<Scope>>,
         metadata: BTreeMap<String, String>,
-    ) -> Result<Reply, Error> {
+    ) -> Result<Account, Error> {
         let rules = self.0.rules.current();
         let connector = fit::connector_for(&rules.catalog, &key.connector, scopes.as_ref(), &metadata)?;
         let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
@@ -125,51 +165,51 @@ impl Desk {
         self.record(id, &key, change).await?;
         let material = Material::Static { fields };
         let new = NewAccount { key: key.clone(), material, scopes, metadata, authorization };
-        self.made(&key, self.0.vault.add(new).await).await.map(|account| reply(&account))
+        self.made(&key, self.0.vault.add(new).await).await
     }
 
-    async fn rotate(&self, key: AccountKey, secrets: Secrets) -> Result<Reply, Error> {
+    async fn rotate(&self, key: AccountKey, secrets: Secrets) -> Result<Account, Error> {
         let rules = self.0.rules.current();
         let connector = fit::connector_of(&rules.catalog, &key.connector)?;
         let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
         let before = self.existing(&key).await?;
         self.record_next(&before, "account.rotated", None).await?;
-        self.made(&key, self.0.vault.rotate(&key, fields).await).await.map(|account| reply(&account))
+        self.made(&key, self.0.vault.rotate(&key, fields).await).await
     }
 
-    async fn freeze(&self, key: AccountKey, by: String) -> Result<Reply, Error> {
+    async fn freeze(&self, key: AccountKey, by: String) -> Result<Account, Error> {
         let before = self.existing(&key).await?;
         match before.status {
             Status::Active => {}
-            Status::Frozen { .. } => return Ok(reply(&before)),
+            Status::Frozen { .. } => return Ok(before),
             Status::Revoked => return Err(vault::Error::Revoked(key).into()),
         }
         self.record_next(&before, "account.frozen", Some(format!("by {by}"))).await?;
-        self.made(&key, self.0.vault.freeze(&key, &by).await).await.map(|account| reply(&account))
+        self.made(&key, self.0.vault.freeze(&key, &by).await).await
     }
 
-    async fn unfreeze(&self, key: AccountKey) -> Result<Reply, Error> {
+    async fn unfreeze(&self, key: AccountKey) -> Result<Account, Error> {
         let before = self.existing(&key).await?;
         match before.status {
             Status::Frozen { .. } => {}
-            Status::Active => return Ok(reply(&before)),
+            Status::Active => return Ok(before),
             Status::Revoked => return Err(vault::Error::Revoked(key).into()),
         }
         self.record_next(&before, "account.unfrozen", None).await?;
-        self.made(&key, self.0.vault.unfreeze(&key).await).await.map(|account| reply(&account))
+        self.made(&key, self.0.vault.unfreeze(&key).await).await
     }
 
-    async fn revoke(&self, key: AccountKey) -> Result<Reply, Error> {
+    pub(super) async fn revoke(&self, key: AccountKey) -> Result<Account, Error> {
         let before = self.existing(&key).await?;
         if before.status == Status::Revoked {
-            return Ok(reply(&before));
+            return Ok(before);
         }
         self.record_next(&before, "account.revoked", None).await?;
-        self.made(&key, self.0.vault.revoke(&key).await).await.map(|account| reply(&account))
+        self.made(&key, self.0.vault.revoke(&key).await).await
     }
 
     /// Also removes an account that does not open: then neither its generation nor its authorization is known.
-    async fn remove(&self, key: AccountKey) -> Result<Reply, Error> {
+    async fn remove(&self, key: AccountKey) -> Result<AccountKey, Error> {
         match self.existing(&key).await {
             Ok(before) => {
                 let change =
@@ -189,7 +229,13 @@ impl Desk {
             }
             Err(error) => return Err(error),
         }
-        self.made(&key, self.0.vault.remove(&key).await).await.map(|()| Reply::Removed(key))
+        self.made(&key, self.0.vault.remove(&key).await).await.map(|()| key)
+    }
+
+    /// The account as people see it, frozen as a whole or not.
+    async fn reply(&self, account: &Account) -> Result<Reply, Error> {
+        let holds = self.0.vault.holds(Some(&account.key.tenant)).await?;
+        Ok(Reply::Account(Box::new(Listed::from(account).held(holds.on(&account.key)))))
     }
 
     async fn rotate_key(&self, key: Secret) -> Result<Reply, Error> {
@@ -279,10 +325,6 @@ fn about(key: &AccountKey, event: &'static str) -> Event {
         account: Some(key.to_string().into()),
         ..Event::of(Kind::Account, event)
     }
-}
-
-fn reply(account: &Account) -> Reply {
-    Reply::Account(Box::new(Listed::from(account)))
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod http;
 mod page;
 mod server;
 mod socket;
+mod whole;
 mod wire;
 
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use serde::Deserialize;
 
 pub use self::{
     client::Client,
-    command::{Command, Listed, Reply, RotatedKey, VaultOverview},
+    command::{Command, Held, Listed, Reply, RotatedKey, VaultOverview},
     desk::Desk,
     error::{Error, Fault},
     fit::{Misfit, connector_for, connector_of, needed},

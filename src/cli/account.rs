@@ -1,5 +1,8 @@
 //! `keybearer account`: connected accounts.
 
+mod print;
+mod which;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -8,17 +11,21 @@ use std::{
 
 use clap::{Args, Subcommand};
 
+use self::{
+    print::{changed, print},
+    which::{Meant, Which, WhichOrAll},
+};
 use super::{
     Failure, Global,
     counter::{Counter, ruleset},
     input,
-    output::{Out, list, or_dash, say},
+    output::{Out, counted, say},
 };
 use crate::{
-    admin::{Command, Error, Listed, Reply, connector_for, connector_of},
+    admin::{Command, Error, Reply, connector_for, connector_of},
     catalog::AuthType,
     config::Config,
-    id::{AccountKey, ConnectorName, Principal, RoleName, Scope, TenantId, UserId},
+    id::{AccountKey, ConnectorName, Scope, TenantId},
     ruleset::Ruleset,
 };
 
@@ -79,28 +86,54 @@ enum Verb {
         from_file: Option<PathBuf>,
     },
     /// Forbid the use of an account until it is unfrozen, and end its open streams
-    #[command(after_help = "Example:
-  keybearer account freeze acme/github/role:researcher --by alice@ops")]
+    ///
+    /// With --all, everything of a tenant, or of one of its users in whatever role: also what is added or connected
+    /// later, until it is unfrozen with --all.
+    #[command(after_help = "Examples:
+  keybearer account freeze acme/github/role:researcher --by alice@ops
+  keybearer account freeze --tenant acme --user bob --all
+  keybearer account freeze --tenant acme --all")]
     Freeze {
         #[command(flatten)]
-        which: Which,
+        which: WhichOrAll,
         /// Who does it, for the agents and the audit log to read [default: the user who runs this]
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
     /// Allow the use of a frozen account
-    #[command(after_help = "Example:
-  keybearer account unfreeze acme/github/role:researcher")]
+    ///
+    /// With --all, lifts a freeze that was made with --all; accounts that were frozen one by one stay frozen, and so does
+    /// what an identity provider froze.
+    #[command(after_help = "Examples:
+  keybearer account unfreeze acme/github/role:researcher
+  keybearer account unfreeze --tenant acme --user bob --all
+  keybearer account unfreeze --tenant acme --user bob --all --force")]
     Unfreeze {
         #[command(flatten)]
-        which: Which,
+        which: WhichOrAll,
+        /// With --all: also lift what an identity provider froze (over SCIM, or by a security event)
+        #[arg(long)]
+        force: bool,
     },
     /// Take an account's secret away and keep the rest; the provider is not told
-    #[command(after_help = "Example:
-  keybearer account revoke acme/github/role:researcher")]
+    ///
+    /// With --all, the secrets of all accounts that a tenant, or one of its users, has now. Those that are added later
+    /// are not affected: freeze as well to keep them out.
+    #[command(after_help = "Examples:
+  keybearer account revoke acme/github/role:researcher
+  keybearer account revoke --tenant acme --user bob --all")]
     Revoke {
         #[command(flatten)]
-        which: Which,
+        which: WhichOrAll,
+    },
+    /// List what is frozen as a whole: tenants and users, by whom and since when
+    #[command(after_help = "Examples:
+  keybearer account holds
+  keybearer account holds --tenant acme --output json")]
+    Holds {
+        /// Only this tenant's
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<TenantId>,
     },
     /// Remove an account
     #[command(after_help = "Example:
@@ -126,54 +159,6 @@ struct Add {
     from_file: Option<PathBuf>,
 }
 
-/// Which account is meant: by its name, or by its parts.
-#[derive(Debug, Args)]
-struct Which {
-    /// The account as `account list` names it, as in acme/github/role:researcher
-    #[arg(required_unless_present = "tenant", conflicts_with_all = ["tenant", "connector", "role", "user", "tenant_wide", "developer"])]
-    account: Option<AccountKey>,
-    /// Whose account it is
-    #[arg(long, value_name = "TENANT", requires = "connector")]
-    tenant: Option<TenantId>,
-    /// For which external system
-    #[arg(long, value_name = "CONNECTOR", requires = "tenant")]
-    connector: Option<ConnectorName>,
-    /// The account of this role, or with --user, of the user in this role
-    #[arg(long, value_name = "ROLE", requires = "tenant", conflicts_with_all = ["tenant_wide", "developer"])]
-    role: Option<RoleName>,
-    /// The account of this end user
-    #[arg(long, value_name = "USER", requires = "role")]
-    user: Option<UserId>,
-    /// The account of the tenant as a whole
-    #[arg(long, requires = "tenant", conflicts_with = "developer")]
-    tenant_wide: bool,
-    /// The account of the one who runs the agents
-    #[arg(long, requires = "tenant")]
-    developer: bool,
-}
-
-impl Which {
-    fn key(self) -> Result<AccountKey, Failure> {
-        if let Some(key) = self.account {
-            return Ok(key);
-        }
-        let principal = match (self.user, self.role) {
-            (Some(user), Some(role)) => Principal::User { user, role },
-            (None, Some(role)) => Principal::Role(role),
-            _ if self.tenant_wide => Principal::Tenant,
-            _ if self.developer => Principal::Developer,
-            _ => {
-                let failure = Failure::usage("whose account is it?");
-                return Err(failure.hint("add --role R, --user U --role R, --tenant-wide or --developer"));
-            }
-        };
-        match (self.tenant, self.connector) {
-            (Some(tenant), Some(connector)) => Ok(AccountKey { tenant, connector, principal }),
-            _ => Err(Failure::usage("name the account, or its --tenant and --connector")),
-        }
-    }
-}
-
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => {
@@ -194,18 +179,10 @@ impl Account {
             }
             Verb::Show { which } => print(&ask(&config, Command::Show { account: which.key()? }).await?, out),
             Verb::Rotate { which, from_file } => rotate(which.key()?, from_file, &config, out).await,
-            Verb::Freeze { which, by } => {
-                let command = Command::Freeze { account: which.key()?, by: by.unwrap_or_else(user) };
-                changed("frozen", ask(&config, command).await?, out)
-            }
-            Verb::Unfreeze { which } => {
-                let command = Command::Unfreeze { account: which.key()? };
-                changed("unfrozen", ask(&config, command).await?, out)
-            }
-            Verb::Revoke { which } => {
-                let command = Command::Revoke { account: which.key()? };
-                changed("revoked here; revoke it at the provider too:", ask(&config, command).await?, out)
-            }
+            Verb::Freeze { which, by } => freeze(which.meant()?, by.unwrap_or_else(user), &config, out).await,
+            Verb::Unfreeze { which, force } => unfreeze(which.meant()?, force, &config, out).await,
+            Verb::Revoke { which } => revoke(which.meant()?, &config, out).await,
+            Verb::Holds { tenant } => print(&ask(&config, Command::Holds { tenant }).await?, out),
             Verb::Remove { which } => {
                 let command = Command::Remove { account: which.key()? };
                 changed("removed", ask(&config, command).await?, out)
@@ -247,6 +224,51 @@ async fn rotate(
     changed("rotated", counter.execute(Command::Rotate { account, secrets }).await?, out)
 }
 
+async fn freeze(meant: Meant, by: String, config: &Config, out: &mut Out) -> Result<(), Failure> {
+    match meant {
+        Meant::One(account) => changed("frozen", ask(config, Command::Freeze { account, by }).await?, out),
+        Meant::All(whose) => {
+            let reply = ask(config, Command::FreezeAll { whose: whose.clone(), by }).await?;
+            changed(&format!("frozen: {whose}, all accounts"), reply, out)
+        }
+    }
+}
+
+async fn unfreeze(meant: Meant, force: bool, config: &Config, out: &mut Out) -> Result<(), Failure> {
+    match meant {
+        Meant::One(_) if force => Err(Failure::usage("--force is for --all: what is frozen as a whole")),
+        Meant::One(account) => changed("unfrozen", ask(config, Command::Unfreeze { account }).await?, out),
+        Meant::All(whose) => {
+            let reply = ask(config, Command::UnfreezeAll { whose: whose.clone(), force }).await?;
+            let done = match &reply {
+                Reply::Holds(left) if !left.is_empty() => {
+                    format!("{whose} stays frozen by others (see --force)")
+                }
+                _ => format!("unfrozen: {whose}, but for accounts that were frozen one by one"),
+            };
+            changed(&done, reply, out)
+        }
+    }
+}
+
+async fn revoke(meant: Meant, config: &Config, out: &mut Out) -> Result<(), Failure> {
+    const ELSEWHERE: &str = "revoked here; revoke it at the provider too:";
+    match meant {
+        Meant::One(account) => changed(ELSEWHERE, ask(config, Command::Revoke { account }).await?, out),
+        Meant::All(whose) => {
+            let reply = ask(config, Command::RevokeAll { whose: whose.clone() }).await?;
+            if let (Reply::Accounts(accounts), false) = (&reply, out.is_json()) {
+                for account in accounts {
+                    say(format!("{ELSEWHERE} {}", account.account));
+                }
+                say(format!("revoked {} of {whose}", counted(accounts.len(), "account")));
+                return Ok(());
+            }
+            print(&reply, out)
+        }
+    }
+}
+
 async fn ask(config: &Config, command: Command) -> Result<Reply, Failure> {
     Counter::open(config, Ruleset::default()).await?.execute(command).await
 }
@@ -266,84 +288,4 @@ fn narrowed(reply: Reply, connector: Option<&ConnectorName>) -> Reply {
         }
         (reply, _) => reply,
     }
-}
-
-/// A change is told to the person; its outcome is data only for programs.
-fn changed(done: &str, reply: Reply, out: &mut Out) -> Result<(), Failure> {
-    if out.is_json() {
-        return print(&reply, out);
-    }
-    match reply {
-        Reply::Account(account) => {
-            say(format!("{done} {} (generation {})", account.account, account.generation));
-        }
-        Reply::Removed(account) => say(format!("{done} {account}")),
-        other => print(&other, out)?,
-    }
-    Ok(())
-}
-
-fn print(reply: &Reply, out: &mut Out) -> Result<(), Failure> {
-    match reply {
-        Reply::Accounts(accounts) if out.is_json() => out.json(accounts),
-        Reply::Account(account) if out.is_json() => out.json(account),
-        Reply::Removed(account) if out.is_json() => {
-            out.json(&serde_json::json!({"removed": account.to_string()}))
-        }
-        Reply::Accounts(accounts) if accounts.is_empty() => {
-            say("no accounts");
-            Ok(())
-        }
-        Reply::Accounts(accounts) => {
-            let header = ["ACCOUNT", "STATUS", "SCOPES", "EXPIRES", "SECRET"];
-            out.table(header, accounts.iter().map(row))
-        }
-        Reply::Account(account) => out.pairs(details(account)),
-        other => out.json(other),
-    }
-}
-
-fn row(account: &Listed) -> [String; 5] {
-    [
-        account.account.to_string(),
-        account.status.clone(),
-        or_dash(account.scopes.as_ref().map(list)),
-        or_dash(account.expires),
-        or_dash((!account.fields.is_empty()).then(|| secrets(account))),
-    ]
-}
-
-/// `…cdef`, or `api_key …cdef, app_key …0123` where there are several.
-fn secrets(account: &Listed) -> String {
-    match account.fields.len() {
-        1 => list(account.fields.values()),
-        _ => list(account.fields.iter().map(|(name, masked)| format!("{name} {masked}"))),
-    }
-}
-
-fn details(account: &Listed) -> [(&'static str, String); 11] {
-    let status = match &account.frozen_by {
-        Some(by) => format!("{} by {by}", account.status),
-        None => account.status.clone(),
-    };
-    let masked = account.fields.iter().map(|(name, masked)| format!("{name} {masked}"));
-    [
-        ("account", account.account.to_string()),
-        ("tenant", account.tenant.to_string()),
-        ("connector", account.connector.to_string()),
-        ("principal", account.principal.clone()),
-        ("status", status),
-        ("scopes", or_dash(account.scopes.as_ref().map(list))),
-        ("expires", or_dash(account.expires)),
-        ("secret", or_dash((!account.fields.is_empty()).then(|| list(masked)))),
-        ("metadata", list(account.metadata.iter().map(|(name, value)| format!("{name}={value}")))),
-        (
-            "changed",
-            format!(
-                "{:.0}, generation {}, added {:.0}",
-                account.updated, account.generation, account.created
-            ),
-        ),
-        ("authorization", or_dash(account.authorization.as_ref())),
-    ]
 }

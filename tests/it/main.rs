@@ -18,6 +18,8 @@ mod guide;
 #[cfg(test)]
 mod laws;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod policies;
 #[cfg(test)]
 mod protocols;
