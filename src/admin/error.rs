@@ -22,8 +22,11 @@ pub enum Error {
     /// The task ended before its end.
     #[error("the change was interrupted: look whether it was made, and try again")]
     Interrupted,
-    /// `admin.token_file` cannot be read.
-    #[error("cannot read admin.token_file {}: {source}", path.display())]
+    /// The `lifecycle` section makes no sense.
+    #[error("{0}")]
+    Lifecycle(String),
+    /// A token's file cannot be read.
+    #[error("cannot read the token in {}: {source}", path.display())]
     Token {
         /// The file.
         path: PathBuf,

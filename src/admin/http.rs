@@ -1,6 +1,6 @@
 //! The TCP listener, and the admin API that it shares with the socket.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -10,13 +10,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use prometheus::Registry;
 use tokio::{net::TcpListener, time::timeout};
 use zeroize::Zeroizing;
 
-use super::{Command, Config, Desk, Error, Fault, Reply, health, page, server};
+use super::{Command, Config, Desk, Error, Fault, Lifecycle, Reply, health, page, server, token};
 use crate::{
     drain::Drain,
     host::{Authority, Host},
@@ -28,14 +28,13 @@ use crate::{
 const LARGEST_BODY: usize = 4 << 20;
 /// How long a command may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many characters a token has.
-const TOKEN: std::ops::RangeInclusive<usize> = 32..=1024;
 
 /// What the TCP listener serves.
 pub struct Site {
     desk: Desk,
     registry: Registry,
     token: Option<Secret>,
+    lifecycle: Lifecycle,
 }
 
 impl Site {
@@ -43,9 +42,9 @@ impl Site {
     ///
     /// # Errors
     /// [`Error::Token`], [`Error::TokenText`].
-    pub fn new(desk: Desk, registry: Registry, config: &Config) -> Result<Self, Error> {
-        let token = config.token_file.as_deref().map(read_token).transpose()?;
-        Ok(Self { desk, registry, token })
+    pub fn new(desk: Desk, registry: Registry, config: &Config, lifecycle: Lifecycle) -> Result<Self, Error> {
+        let token = config.token_file.as_deref().map(token::read).transpose()?;
+        Ok(Self { desk, registry, token, lifecycle })
     }
 
     /// Serves until the drain begins.
@@ -67,18 +66,9 @@ impl Site {
         router
             .fallback(nothing_here)
             .layer(middleware::from_fn(known_host))
+            .merge(self.lifecycle.into_router())
             .layer(middleware::map_response(quiet))
     }
-}
-
-fn read_token(path: &Path) -> Result<Secret, Error> {
-    let failed = |source| Error::Token { path: path.to_owned(), source };
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
-    let token = text.trim();
-    if !TOKEN.contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Error::TokenText(path.to_owned()));
-    }
-    Ok(Secret::new(token.as_bytes().to_vec()))
 }
 
 /// The admin API: `POST /v1/accounts` with a [`Command`], answered with a [`Reply`] or a [`Fault`].
@@ -131,20 +121,14 @@ async fn metrics(State(registry): State<Registry>) -> Response {
     }
 }
 
-async fn authorised(State(token): State<Arc<Secret>>, request: Request, next: Next) -> Response {
-    let given = bearer(request.headers()).map(|text| Secret::new(text.as_bytes().to_vec()));
-    if given.is_some_and(|given| given == *token) {
+async fn authorised(State(wanted): State<Arc<Secret>>, request: Request, next: Next) -> Response {
+    if token::bearer(request.headers()).is_some_and(|given| given == *wanted) {
         return next.run(request).await;
     }
     let detail = "send `Authorization: Bearer` with the token of admin.token_file".to_owned();
     let mut refused = fault(StatusCode::UNAUTHORIZED, Fault { error: "unauthorized".to_owned(), detail });
     refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     refused
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start())
 }
 
 /// Against DNS rebinding: a page of another site, loaded into an operator's browser under a name that resolves
@@ -205,17 +189,5 @@ mod tests {
         {
             assert!(!is_known(other.as_bytes()), "{other}");
         }
-    }
-
-    #[test]
-    fn a_bearer_token_is_taken_whatever_the_case_of_its_scheme() {
-        let of = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
-            bearer(&headers).map(str::to_owned)
-        };
-        assert_eq!(of("bearer abc"), Some("abc".to_owned()));
-        assert_eq!(of("Basic abc"), None);
-        assert_eq!(of("Bearer"), None);
     }
 }

@@ -8,6 +8,7 @@
 //! | `admin.sock` (mode 0600) | the user who runs the proxy | the admin API |
 //! | `listen.admin` | whoever reaches it | `/metrics`, `/healthz`, `/readyz`, `/connect/...` |
 //! | `listen.admin`, with the token of `admin.token_file` | its holder | the admin API too |
+//! | `listen.admin`, with a token of `lifecycle.scim` | its holder | `/scim/v2`: one tenant's users |
 
 mod client;
 mod command;
@@ -16,9 +17,12 @@ mod error;
 mod fit;
 mod health;
 mod http;
+mod lifecycle;
 mod page;
+mod scim;
 mod server;
 mod socket;
+mod token;
 mod whole;
 mod wire;
 
@@ -33,6 +37,8 @@ pub use self::{
     error::{Error, Fault},
     fit::{Misfit, connector_for, connector_of, needed},
     http::Site,
+    lifecycle::{Lifecycle, LifecycleConfig, TokenSource},
+    scim::{Config as ScimConfig, UserFrom},
     socket::Socket,
     wire::{KeyText, Secrets},
 };

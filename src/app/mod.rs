@@ -9,7 +9,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 
 use crate::{
-    admin::{self, Desk, Site, Socket},
+    admin::{self, Desk, Lifecycle, Site, Socket},
     audit::{self, Audit},
     config::Config,
     credential::Resolver,
@@ -142,7 +142,8 @@ impl App {
         });
         follow::policy(&rules, &audit, ruleset::Metrics::register(&registry)?, &drain);
         let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
-        let site = Site::new(desk.clone(), registry.clone(), &config.admin)?;
+        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &drain)?;
+        let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
         site.serve(people, &drain);

@@ -45,6 +45,8 @@ pub struct Config {
     pub ca: tls::CaConfig,
     /// The admin API.
     pub admin: admin::Config,
+    /// What identity providers may tell of users.
+    pub lifecycle: admin::LifecycleConfig,
     /// Logs and metrics.
     pub telemetry: telemetry::Config,
     /// The variables that `{env: NAME}` names and secrets were read from. What we start must not inherit them.

@@ -57,6 +57,7 @@ impl Config {
         if let Some(path) = &mut self.admin.token_file {
             place(path);
         }
+        self.lifecycle.files_mut().for_each(place);
         self.audit.file = Some(match self.audit.file.take() {
             Some(path) => base.join(path),
             None => self.data_dir.join("audit.jsonl"),

@@ -1,5 +1,7 @@
-//! Revocation tied to lifecycle: what operators freeze as a whole reaches the next request and ends open streams.
+//! Revocation tied to lifecycle: what operators freeze as a whole, and what an identity provider says over SCIM. Each reaches the next request and ends open streams; whatever is not authenticated
+//! changes nothing.
 
+mod scim;
 mod whole;
 
 use std::{future::Future, time::Duration};
@@ -8,10 +10,16 @@ use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use keybearer::id::Principal;
+use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::{
     agent::{Answer, Body, Connection, absolute},
+    evidence,
     stage::{POLICY, Stage, Staging, account},
 };
 
@@ -95,6 +103,32 @@ impl Scene {
         })
         .collect()
     }
+
+    /// Sends a request to the admin listener under the public name that whatever ends TLS before it has.
+    async fn call(&self, method: &str, path: &str, head: &str, body: &str) -> Told {
+        let mut io = TcpStream::connect(self.stage.app().admin).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: keybearer.acme.example\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        io.read_to_end(&mut answer).await.unwrap();
+        evidence::keep("answer", &answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = serde_json::from_str(body).unwrap_or(Value::Null);
+        Told { status, head: head.to_ascii_lowercase(), body }
+    }
+}
+
+/// An answer of the admin listener.
+#[derive(Debug)]
+struct Told {
+    status: u16,
+    head: String,
+    body: Value,
 }
 
 /// Fails where a stream goes on that must have ended.
