@@ -1,7 +1,7 @@
-//! What an identity provider tells of its users: over SCIM, who is there.
+//! What an identity provider tells of its users: over SCIM who is there, over SSF what happened to whom.
 //!
-//! It comes to the TCP listener through whatever ends TLS in front of it, under a public name, and authenticates every
-//! request itself, so that the name is not looked at (a page of another site has no token).
+//! Both come to the TCP listener through whatever ends TLS in front of it, under a public name; both authenticate
+//! every request themselves, so that the name is not looked at (a page of another site has no token).
 
 use std::{
     path::PathBuf,
@@ -13,10 +13,11 @@ use axum::Router;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Desk, Error, scim, token};
+use super::{Desk, Error, scim, ssf, token};
 use crate::{
     audit::{Event, Kind},
     drain::Drain,
+    identity::FetchJwks,
 };
 
 /// The `lifecycle:` section.
@@ -27,12 +28,15 @@ pub struct LifecycleConfig {
     pub url: Option<String>,
     /// Who may provision users, one entry a token.
     pub scim: Vec<scim::Config>,
+    /// Who may send security events, one entry a transmitter.
+    pub ssf: Vec<ssf::Config>,
 }
 
 impl LifecycleConfig {
     /// The files that the section names.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
-        self.scim.iter_mut().map(|client| &mut client.token.file)
+        let scim = self.scim.iter_mut().map(|client| &mut client.token.file);
+        scim.chain(self.ssf.iter_mut().flat_map(ssf::Config::files_mut))
     }
 }
 
@@ -54,15 +58,23 @@ impl TokenSource {
 pub struct Lifecycle(Router);
 
 impl Lifecycle {
-    /// Reads tokens.
+    /// Reads tokens and key files.
     ///
     /// # Errors
     /// Where a file cannot be read, or the section makes no sense.
-    pub fn open(config: &LifecycleConfig, desk: &Desk, drain: &Drain) -> Result<Self, Error> {
+    pub fn open(
+        config: &LifecycleConfig,
+        desk: &Desk,
+        fetch: &FetchJwks,
+        drain: &Drain,
+    ) -> Result<Self, Error> {
         let directory = scim::Directory::new(desk.clone(), drain.clone());
         let mut router = Router::new();
         if !config.scim.is_empty() {
-            router = router.merge(scim::router(config, directory)?);
+            router = router.merge(scim::router(config, directory.clone())?);
+        }
+        if !config.ssf.is_empty() {
+            router = router.merge(ssf::router(&config.ssf, directory, fetch, drain)?);
         }
         Ok(Self(router))
     }

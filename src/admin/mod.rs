@@ -9,6 +9,7 @@
 //! | `listen.admin` | whoever reaches it | `/metrics`, `/healthz`, `/readyz`, `/connect/...` |
 //! | `listen.admin`, with the token of `admin.token_file` | its holder | the admin API too |
 //! | `listen.admin`, with a token of `lifecycle.scim` | its holder | `/scim/v2`: one tenant's users |
+//! | `listen.admin`, signed with a key of `lifecycle.ssf` | a transmitter | `/ssf/events`: what happened to users |
 
 mod client;
 mod command;
@@ -22,6 +23,7 @@ mod page;
 mod scim;
 mod server;
 mod socket;
+mod ssf;
 mod token;
 mod whole;
 mod wire;
@@ -40,6 +42,7 @@ pub use self::{
     lifecycle::{Lifecycle, LifecycleConfig, TokenSource},
     scim::{Config as ScimConfig, UserFrom},
     socket::Socket,
+    ssf::{Config as SsfConfig, EventType, Naming},
     wire::{KeyText, Secrets},
 };
 

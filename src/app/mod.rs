@@ -142,7 +142,7 @@ impl App {
         });
         follow::policy(&rules, &audit, ruleset::Metrics::register(&registry)?, &drain);
         let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
-        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &drain)?;
+        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys(&roots), &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;

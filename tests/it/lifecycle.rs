@@ -1,7 +1,9 @@
-//! Revocation tied to lifecycle: what operators freeze as a whole, and what an identity provider says over SCIM. Each reaches the next request and ends open streams; whatever is not authenticated
+//! Revocation tied to lifecycle: what operators freeze as a whole, what an identity provider says over SCIM, and the
+//! security events that it signs. Each reaches the next request and ends open streams; whatever is not authenticated
 //! changes nothing.
 
 mod scim;
+mod ssf;
 mod whole;
 
 use std::{future::Future, time::Duration};

@@ -72,6 +72,22 @@ impl Directory {
         Self { desk, drain, changing: Arc::default() }
     }
 
+    /// The names of the users whom an identifier or address means; none where nobody told of such a user.
+    pub(in crate::admin) async fn named(
+        &self,
+        tenant: &TenantId,
+        text: &str,
+    ) -> Result<BTreeSet<UserId>, AdminError> {
+        let users = self.users(tenant).await.map_err(|_| AdminError::Interrupted)?;
+        let means = |user: &User| {
+            let attributes = &user.record.attributes;
+            let mut texts = attributes.emails();
+            texts.push(attributes.user_name());
+            attributes.external_id() == Some(text) || texts.iter().any(|one| one.eq_ignore_ascii_case(text))
+        };
+        Ok(users.into_iter().filter(means).flat_map(|user| user.record.names).collect())
+    }
+
     pub(super) async fn users(&self, tenant: &TenantId) -> Result<Vec<User>, Error> {
         let facts = self.desk.vault().facts(FactKind::User, Some(tenant)).await.map_err(unavailable)?;
         facts.iter().map(User::read).collect()
