@@ -6,6 +6,7 @@
 
 mod needles;
 mod resolver;
+mod survey;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{needles::Needles, resolver::Resolver};
+pub use self::{needles::Needles, resolver::Resolver, survey::Survey};
 use crate::{
     catalog::MissingField,
     host::Target,
@@ -144,6 +145,21 @@ pub enum Error {
     /// The vault could not be read.
     #[error("the vault cannot be read")]
     Vault(#[from] crate::vault::Error),
+}
+
+impl Error {
+    /// Whether every request that would use the account is refused alike; else it is for the operation or the host.
+    const fn is_of_account(&self) -> bool {
+        match self {
+            Self::Missing(_)
+            | Self::Frozen { .. }
+            | Self::Revoked(_)
+            | Self::Field(_)
+            | Self::Unwritable(_)
+            | Self::Vault(_) => true,
+            Self::Scopes { .. } | Self::Host { .. } => false,
+        }
+    }
 }
 
 /// The principal as the agent is told it.

@@ -4,12 +4,13 @@
 //! of its tunnel, the absolute URI or `:authority`, and `Host`. If two of them differ the request is refused,
 //! before anything is looked up under either.
 
-use http::{HeaderMap, Method, Uri, Version, header, request::Parts};
+use http::{HeaderMap, Method, Request, Uri, Version, header, request::Parts};
 use hyper::ext::Protocol;
 
 use super::refusal::{Code, Refusal};
 use crate::{
     host::{Authority, Host, Target},
+    id::ConnectorName,
     identity::Claim,
     path::CanonicalPath,
 };
@@ -110,6 +111,36 @@ impl Arrival {
 }
 
 impl Arrival {
+    /// What a request with this method and URL would be read as. One to an `https://` URL comes through a tunnel,
+    /// and a tunnel always has a port.
+    ///
+    /// # Errors
+    /// What [`Arrival::read`] would refuse, and what could not be sent.
+    pub(super) fn of(method: &str, url: &str) -> Result<Self, Refusal> {
+        let method =
+            Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::bad_request("that is no method"))?;
+        if method == Method::CONNECT {
+            return Err(Refusal::bad_request("CONNECT opens a tunnel: name the request inside it"));
+        }
+        let uri = Uri::try_from(url).map_err(|_| Refusal::bad_request("the URL cannot be read"))?;
+        let mut parts = Request::new(()).into_parts().0;
+        (parts.method, parts.uri, parts.version) = (method, uri, Version::HTTP_2);
+        let mut arrival = Self::read(&Entry::Direct, &parts)?;
+        if !arrival.plain {
+            arrival.port.get_or_insert(default_port(false));
+        }
+        Ok(arrival)
+    }
+
+    /// A request to a connector by its name.
+    ///
+    /// # Errors
+    /// `bad_request` for a name that no host can have.
+    pub(super) fn by_name(connector: &ConnectorName) -> Result<Self, Refusal> {
+        let host = Host::parse(&format!("{connector}.connector.internal")).map_err(Refusal::bad_request)?;
+        Self::of("GET", &format!("http://{host}/"))
+    }
+
     /// The port that has to be the connector's. By its own name a connector has no port, so what the URL's
     /// scheme implies says nothing there.
     #[must_use]
@@ -249,8 +280,6 @@ fn asks_websocket(parts: &Parts) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
 
     fn parts(method: &str, uri: &str, version: Version, host: Option<&str>) -> Parts {

@@ -86,7 +86,7 @@ impl Proxy {
 
     /// Whether the operator lists the host and port, 443 where the list names none. What a connector describes
     /// is never passed through.
-    fn passes_through(&self, Target { host, port }: &Target) -> bool {
+    pub(super) fn passes_through(&self, Target { host, port }: &Target) -> bool {
         let is_listed =
             |pattern: &HostPattern| pattern.matches(host).is_some() && pattern.port().unwrap_or(443) == *port;
         self.tunnels.iter().any(is_listed) && self.rules.current().catalog.locate(host, None).is_none()

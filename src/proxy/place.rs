@@ -11,12 +11,12 @@ use super::{
     upstream::Endpoint,
 };
 use crate::{
-    catalog::{Connector, Located, Route},
+    catalog::{Connector, Located, Operation, Route},
     credential::Credential,
     dial::{self, Dialer},
-    host::{Host, Target},
+    host::{Host, HostPattern, Target},
     identity::Identity,
-    policy::{Permit, Question},
+    policy::{Denial, Permit, Question, Why},
     ruleset::Ruleset,
 };
 
@@ -24,10 +24,17 @@ use crate::{
 pub(super) struct Place<'a> {
     rules: &'a Ruleset,
     located: Located<'a>,
-    route: Option<&'a Route>,
+    asked: Asked<'a>,
     target: Target,
-    method: &'a Method,
-    path: &'a str,
+}
+
+/// What is asked for there.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    /// A request, with the operation that it is.
+    Request { method: &'a Method, path: &'a str, route: Option<&'a Route> },
+    /// An operation by its name: only to tell what a request would be told.
+    Operation { name: &'a str, operation: Option<&'a Operation> },
 }
 
 impl<'a> Place<'a> {
@@ -38,20 +45,26 @@ impl<'a> Place<'a> {
     pub(super) fn find(rules: &'a Ruleset, arrival: &'a Arrival, dialer: &Dialer) -> Result<Self, Refusal> {
         let located = rules.catalog.locate(&arrival.host, arrival.named_port());
         let located = located.ok_or_else(|| nowhere(rules, arrival, dialer))?;
+        let route = located.operation(&arrival.method, &arrival.path);
         Ok(Self {
             rules,
-            route: located.operation(&arrival.method, &arrival.path),
+            asked: Asked::Request { method: &arrival.method, path: arrival.path.as_str(), route },
             target: Target { host: arrival.host.clone(), port: located.port() },
-            method: &arrival.method,
-            path: arrival.path.as_str(),
             located,
         })
+    }
+
+    /// The same destination, asked for an operation by name.
+    #[must_use]
+    pub(super) fn named(self, name: &'a str) -> Self {
+        let operation = self.located.connector().operation(name).map(|operation| &**operation);
+        Self { asked: Asked::Operation { name, operation }, ..self }
     }
 
     /// Puts what was found into the record.
     pub(super) fn record(&self, record: &mut Record) {
         record.classified(&self.target, &self.connector().name, &self.rules.revision);
-        if let Some(route) = self.route {
+        if let Asked::Request { route: Some(route), .. } = self.asked {
             record.matched(route);
         }
     }
@@ -61,17 +74,43 @@ impl<'a> Place<'a> {
     /// # Errors
     /// The policy's denial as a refusal.
     pub(super) fn decide(&self, identity: &Identity, record: &mut Record) -> Result<Permit, Refusal> {
-        let operation = self.route.map(|route| route.operation.op());
-        let question = Question { subject: &identity.subject, connector: &self.connector().name, operation };
-        match self.rules.policy.decide(question) {
+        match self.judge(identity) {
             Ok(permit) => {
                 record.permitted(&permit);
                 Ok(permit)
             }
             Err(denial) => {
                 record.denied(&denial);
-                Err(Refusal::of_denial(&denial, self.method, self.path))
+                Err(self.refusal(&denial))
             }
+        }
+    }
+
+    /// What the policy says.
+    ///
+    /// # Errors
+    /// Its denial. An operation that does not exist is denied where its role is only observed, too: a request may
+    /// be something else than its author thinks, a name is nothing.
+    pub(super) fn judge(&self, identity: &Identity) -> Result<Permit, Denial> {
+        let operation = self.operation().map(Operation::op);
+        let connector = &self.connector().name;
+        let permit =
+            self.rules.policy.decide(Question { subject: &identity.subject, connector, operation })?;
+        match (self.asked, permit.would_deny()) {
+            (Asked::Operation { operation: None, .. }, Some(denial)) => Err(denial.clone()),
+            _ => Ok(permit),
+        }
+    }
+
+    /// The policy's no, as the agent is told it.
+    pub(super) fn refusal(&self, denial: &Denial) -> Refusal {
+        let refusal = Refusal::of_denial(denial);
+        match (denial.why(), self.asked) {
+            (Why::OperationUnknown, Asked::Request { method, path, .. }) => {
+                refusal.with("method", method.as_str()).with("path", path)
+            }
+            (Why::OperationUnknown, Asked::Operation { name, .. }) => refusal.with("operation", name),
+            _ => refusal,
         }
     }
 
@@ -82,7 +121,17 @@ impl<'a> Place<'a> {
 
     /// The connector.
     pub(super) fn connector(&self) -> &'a Arc<Connector> {
-        self.route.map_or_else(|| self.located.connector(), |route| &route.connector)
+        match self.asked {
+            Asked::Request { route: Some(route), .. } => &route.connector,
+            _ => self.located.connector(),
+        }
+    }
+
+    fn operation(&self) -> Option<&'a Operation> {
+        match self.asked {
+            Asked::Request { route, .. } => route.map(|route| &*route.operation),
+            Asked::Operation { operation, .. } => operation,
+        }
     }
 
     /// What the host left open in the connector's pattern: its name and value.
@@ -105,6 +154,19 @@ impl<'a> Place<'a> {
             denied(&self.target.host, "no_connector", detail)
         })?;
         Ok(Endpoint { target, cleartext: connector.cleartext })
+    }
+
+    /// Whether there is an [`Place::endpoint`]. An operation by name stands for a request to whichever host its
+    /// connector has, and where those are all of a domain's, it is not for the account to say which.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn check_endpoint(&self, credential: &Credential) -> Result<(), Refusal> {
+        let is_any = |host: &HostPattern| host.exact().is_none() && host.placeholder().is_none();
+        match self.asked {
+            Asked::Operation { .. } if self.connector().hosts.iter().any(is_any) => Ok(()),
+            _ => self.endpoint(credential).map(drop),
+        }
     }
 }
 

@@ -194,17 +194,24 @@ impl Refusal {
     }
 
     fn document(&self, status: StatusCode, action: ActionId) -> Vec<u8> {
+        let mut document = self.told(status);
+        document.insert("action_id".into(), json!(action.to_string()));
+        let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// All that the agent is told, but for the action's id.
+    #[must_use]
+    pub(super) fn told(&self, status: StatusCode) -> Map<String, Value> {
         let mut document = Map::new();
         document.insert("type".into(), json!(format!("urn:keybearer:problem:{}", self.0.code.as_str())));
         document.insert("title".into(), json!(self.0.code.title()));
         document.insert("status".into(), json!(status.as_u16()));
         document.insert("detail".into(), json!(self.0.detail));
         document.insert("error".into(), json!(self.0.code.as_str()));
-        document.insert("action_id".into(), json!(action.to_string()));
         document.extend(self.0.members.clone());
-        let mut bytes = serde_json::to_vec_pretty(&document).unwrap_or_default();
-        bytes.push(b'\n');
-        bytes
+        document
     }
 
     fn proxy_status(&self) -> HeaderValue {

@@ -1,6 +1,6 @@
 //! Every error of the modules below as a [`Refusal`], in one place.
 
-use http::{HeaderValue, Method, header};
+use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
 use super::{
@@ -37,9 +37,9 @@ impl From<identity::Error> for Refusal {
 }
 
 impl Refusal {
-    /// The policy's no.
+    /// The policy's no, but for what was asked.
     #[must_use]
-    pub(super) fn of_denial(denial: &Denial, method: &Method, path: &str) -> Self {
+    pub(super) fn of_denial(denial: &Denial) -> Self {
         let code = match denial.why() {
             Why::InsufficientScope(_) => Code::InsufficientScope,
             Why::OperationUnknown => Code::OperationUnknown,
@@ -62,7 +62,7 @@ impl Refusal {
                 let lists = (&shortfall.required[..], &shortfall.granted[..], &shortfall.missing[..]);
                 refusal.scopes(lists, "role")
             }
-            Why::OperationUnknown => refusal.with("method", method.as_str()).with("path", path),
+            Why::OperationUnknown => refusal,
             _ => refusal.with("rule", denial.rule().to_string()),
         }
     }
@@ -87,7 +87,7 @@ impl Proxy {
     /// Why there is no credential, as the agent is told it.
     pub(super) fn credential_refusal(
         &self,
-        error: credential::Error,
+        error: &credential::Error,
         permit: &Permit,
         host: &Host,
     ) -> Refusal {
@@ -109,20 +109,20 @@ impl Proxy {
             ),
             Error::Frozen { by } => {
                 let detail = format!("account_frozen: the {} account for {} was frozen by {by}; stop until it is released", key.connector, key.principal);
-                Refusal::new(Code::AccountFrozen, detail).with("by", by)
+                Refusal::new(Code::AccountFrozen, detail).with("by", by.as_str())
             }
             Error::Scopes { account, required, granted } => {
-                let granted: Vec<Scope> = granted.into_iter().collect();
+                let granted: Vec<Scope> = granted.iter().cloned().collect();
                 let missing: Vec<Scope> = required.iter().filter(|scope| !granted.contains(scope)).cloned().collect();
                 let names = missing.iter().map(Scope::as_str).collect::<Vec<_>>().join(", ");
                 let detail = format!(
                     "insufficient_scope: {names} required, which the connected {} account does not have; ask an operator to connect it with this scope",
                     account.connector
                 );
-                self.reconnect(Code::InsufficientScope, &account, &detail).scopes((&required, &granted, &missing), "account")
+                self.reconnect(Code::InsufficientScope, account, &detail).scopes((required, &granted, &missing), "account")
             }
             Error::Host { name, expected } => {
-                let own = expected.map_or_else(|| "has none".to_owned(), |own| format!("is {own}"));
+                let own = expected.as_ref().map_or_else(|| "has none".to_owned(), |own| format!("is {own}"));
                 let detail = format!("destination_denied: {host} is not this account's host: its {name} {own}");
                 Refusal::new(Code::DestinationDenied, detail).with("host", host.to_string()).with("why", "no_connector")
             }
@@ -132,7 +132,7 @@ impl Proxy {
                 self.reconnect(Code::AccountMissing, key, &detail)
             }
             Error::Vault(error) => {
-                tracing::error!(error = super::forward::error_chain(&error), "the vault cannot be read");
+                tracing::error!(error = super::forward::error_chain(error), "the vault cannot be read");
                 Refusal::new(Code::VaultUnavailable, "vault_unavailable: the credential could not be read, so nothing was sent; try again")
             }
         }

@@ -62,7 +62,8 @@ impl Proxy {
         let arrival = Arrival::read(entry, &parts)?;
         record.arrived(&arrival);
         if internal::is_ours(&arrival.host) {
-            return internal::answer(self, &arrival, record).map(Passage::Ours);
+            let asked = internal::Asked { entry, arrival: &arrival, headers: &parts.headers, body };
+            return Box::pin(internal::answer(self, asked, record)).await.map(Passage::Ours);
         }
         let rules = self.rules.current();
         let identity = self.identify(entry, &parts.headers, &rules.bindings, record).await?;
@@ -78,7 +79,11 @@ impl Proxy {
         Ok(Passage::Theirs { response, credential, websocket: arrival.websocket })
     }
 
-    async fn identify(
+    /// Who asks, as far as the gate and the bindings believe it.
+    ///
+    /// # Errors
+    /// What [`crate::identity::Error`] becomes.
+    pub(super) async fn identify(
         &self,
         entry: &Entry,
         headers: &HeaderMap,
@@ -104,7 +109,7 @@ impl Proxy {
         place: &Place<'_>,
         record: &mut Record,
     ) -> Result<(Arc<Credential>, Endpoint), Refusal> {
-        let refused = |error| self.credential_refusal(error, permit, place.host());
+        let refused = |error| self.credential_refusal(&error, permit, place.host());
         let connector = place.connector();
         let resolved = self.resolver.resolve(permit, connector, place.captured()).await;
         let credential = resolved.map_err(refused)?;

@@ -10,6 +10,7 @@ mod error;
 mod explain;
 mod load;
 mod metrics;
+mod offer;
 mod reload;
 mod sources;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use self::{
     error::{Finding, LoadError},
     explain::{Decision, Explanation},
     metrics::Metrics,
+    offer::Offer,
     reload::{Outcome, Rules},
 };
 use crate::{catalog::Catalog, identity::Bindings, policy::Policy};

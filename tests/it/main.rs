@@ -22,6 +22,8 @@ mod lifecycle;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod preflight;
+#[cfg(test)]
 mod protocols;
 #[cfg(test)]
 mod provider;
