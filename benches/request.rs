@@ -129,7 +129,7 @@ impl House {
     fn permit(&self) -> Result<Permit> {
         let path = CanonicalPath::parse(black_box(PATH))?;
         let located = self.catalog.locate(&self.host, None).context("no connector")?;
-        let route = located.operation(&Method::GET, &path).context("no operation")?;
+        let route = located.operation(&Method::GET, &path, None).context("no operation")?;
         let operation = &route.operation;
         let op = Op { name: &operation.name, effect: operation.effect, scopes: &operation.scopes };
         let question =

@@ -8,6 +8,7 @@ mod auth;
 mod connector;
 mod inject;
 mod operation;
+mod query;
 mod request;
 mod routes;
 mod sites;
@@ -25,6 +26,7 @@ pub use self::{
     connector::Connector,
     inject::{Injection, Strip},
     operation::Operation,
+    query::QuerySpec,
     request::RequestLine,
     routes::Route,
     spec::{ConnectorSpec, InjectSpec, OperationSpec, StripSpec},
@@ -201,9 +203,9 @@ impl<'a> Located<'a> {
         self.connectors
     }
 
-    /// The operation that the request is.
-    pub fn operation(&self, method: &Method, path: &CanonicalPath) -> Option<&'a Route> {
-        self.routes.find(method, path)
+    /// The operation that the request is. The query, as it was written, counts for operations that say so.
+    pub fn operation(&self, method: &Method, path: &CanonicalPath, query: Option<&str>) -> Option<&'a Route> {
+        self.routes.find(method, path, query.unwrap_or_default())
     }
 }
 

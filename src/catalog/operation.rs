@@ -7,7 +7,7 @@ use std::{
 
 use http::Method;
 
-use super::{request::RequestLine, spec::OperationSpec};
+use super::{query::QuerySpec, request::RequestLine, spec::OperationSpec};
 use crate::{
     document::{Place, Problem, did_you_mean},
     id::{Effect, OperationName, Scope},
@@ -21,6 +21,8 @@ pub struct Operation {
     pub name: OperationName,
     /// The requests that are it.
     pub requests: Vec<RequestLine>,
+    /// The query parameters that it needs and takes; any where this is `None`.
+    pub query: Option<QuerySpec>,
     /// The scopes that it needs, all of them.
     pub scopes: Arc<[Scope]>,
     /// What it does to the provider's records.
@@ -80,6 +82,7 @@ impl Operation {
             name: spec.name,
             effect: spec.effect.unwrap_or_else(|| default_effect(&requests)),
             requests,
+            query: spec.query,
             scopes: spec.scopes.into(),
         }
     }

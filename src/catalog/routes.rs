@@ -5,7 +5,8 @@ use std::{collections::HashMap, str::Split, sync::Arc};
 use http::Method;
 
 use super::{
-    Connector, Operation,
+    Connector, Operation, QuerySpec,
+    query::Names,
     request::{RequestLine, Segment},
 };
 use crate::path::CanonicalPath;
@@ -52,7 +53,7 @@ impl Routes {
     /// Adds one request line.
     ///
     /// # Errors
-    /// The route of equal method and shape that is there already: which one is meant would be chance.
+    /// The route of equal method, shape and query that is there already: which one is meant would be chance.
     pub(super) fn insert(
         &mut self,
         line: &RequestLine,
@@ -70,7 +71,8 @@ impl Routes {
         }
         let node = &mut self.nodes[at];
         let routes = if takes_rest { &mut node.rest } else { &mut node.here };
-        if let Some(equal) = of_method(routes, &line.method) {
+        let same = |route: &&Route| route.method == line.method && route.clashes(operation.query.as_ref());
+        if let Some(equal) = routes.iter().find(same) {
             return Err(equal.clone());
         }
         routes.push(Route {
@@ -105,23 +107,65 @@ impl Routes {
         self.nodes.len() - 1
     }
 
-    pub(super) fn find(&self, method: &Method, path: &CanonicalPath) -> Option<&Route> {
-        self.descend(0, method, path.segments())
+    pub(super) fn find(&self, method: &Method, path: &CanonicalPath, query: &str) -> Option<&Route> {
+        self.descend(0, Asked { method, query }, path.segments())
     }
 
     /// Goes as deep as the trie is, not as the path is: what an agent sends cannot exhaust the stack.
-    fn descend(&self, at: usize, method: &Method, mut rest: Split<'_, char>) -> Option<&Route> {
+    fn descend(&self, at: usize, asked: Asked<'_>, mut rest: Split<'_, char>) -> Option<&Route> {
         let node = &self.nodes[at];
         let Some(segment) = rest.next() else {
-            return of_method(&node.here, method);
+            return asked.among(&node.here);
         };
-        let literal = || self.descend(*node.literals.get(segment)?, method, rest.clone());
-        let one = || self.descend(node.one.filter(|_| !segment.is_empty())?, method, rest.clone());
-        let all = || of_method(&node.rest, method).filter(|_| !segment.is_empty());
+        let literal = || self.descend(*node.literals.get(segment)?, asked, rest.clone());
+        let one = || self.descend(node.one.filter(|_| !segment.is_empty())?, asked, rest.clone());
+        let all = || asked.among(&node.rest).filter(|_| !segment.is_empty());
         literal().or_else(one).or_else(all)
     }
 }
 
-fn of_method<'a>(routes: &'a [Route], method: &Method) -> Option<&'a Route> {
-    routes.iter().find(|route| route.method == *method)
+impl Route {
+    /// Whether a request could be this and an operation with that `query`, of which neither is the narrower.
+    fn clashes(&self, query: Option<&QuerySpec>) -> bool {
+        match (self.operation.query.as_ref(), query) {
+            (Some(one), Some(other)) => one.needs == other.needs,
+            // One that takes any query, beside one that does not, would take what the other refuses.
+            _ => true,
+        }
+    }
+}
+
+/// What of a request decides besides its path.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    method: &'a Method,
+    query: &'a str,
+}
+
+impl Asked<'_> {
+    /// The route of its method; where queries decide, the one that needs most of what is there. Two that need as
+    /// many are two readings, so neither is taken.
+    fn among<'a>(&self, routes: &'a [Route]) -> Option<&'a Route> {
+        let mut of_method = routes.iter().filter(|route| route.method == *self.method).peekable();
+        if of_method.peek()?.operation.query.is_none() {
+            return of_method.next();
+        }
+        let mut best: Option<(usize, Option<&Route>)> = None;
+        for route in of_method {
+            let Some(needs) = self.needed(route) else { continue };
+            match best {
+                Some((most, _)) if most > needs => {}
+                Some((most, _)) if most == needs => best = Some((most, None)),
+                _ => best = Some((needs, Some(route))),
+            }
+        }
+        best?.1
+    }
+
+    /// How many parameters the route needs, if the query fits it.
+    fn needed(&self, route: &Route) -> Option<usize> {
+        let query = route.operation.query.as_ref()?;
+        let names = Names::read(self.query, &route.connector.strip.query)?;
+        query.fits(&names).then_some(query.needs.len())
+    }
 }

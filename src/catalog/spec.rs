@@ -7,7 +7,7 @@ use serde::{
     de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
-use super::auth::AuthSpec;
+use super::{auth::AuthSpec, query::QuerySpec};
 use crate::{
     document::Unsupported,
     id::{Effect, OperationName, Scope},
@@ -83,6 +83,8 @@ pub struct OperationSpec {
     pub scopes: Vec<Scope>,
     /// What it does; from the method where this is left out.
     pub effect: Option<Effect>,
+    /// Which query parameters it needs and takes; any where this is left out.
+    pub query: Option<QuerySpec>,
     /// What of the body decides: not supported yet.
     #[serde(default)]
     pub body: Unsupported,

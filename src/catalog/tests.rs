@@ -32,7 +32,7 @@ fn path(text: &str) -> CanonicalPath {
 
 fn found<'a>(located: &Located<'a>, method: &str, text: &str) -> Option<&'a str> {
     let method = Method::from_bytes(method.as_bytes()).unwrap();
-    located.operation(&method, &path(text)).map(|route| route.operation.name.as_str())
+    located.operation(&method, &path(text), None).map(|route| route.operation.name.as_str())
 }
 
 const SALESFORCE: &str = r#"
@@ -60,12 +60,12 @@ fn an_operation_is_found_by_host_method_and_path() {
     assert_eq!(located.captured(), Some(("instance", "na47")));
     assert_eq!((located.port(), located.by_name()), (443, false));
     let path = path("/services/data/v60.0/sobjects/Opportunity/006x");
-    let route = located.operation(&Method::PATCH, &path).unwrap();
+    let route = located.operation(&Method::PATCH, &path, None).unwrap();
     assert_eq!(route.operation.name.as_str(), "opportunity.update");
     assert_eq!(&*route.template, "/services/data/{version}/sobjects/Opportunity/{id}");
     assert_eq!(route.operation.effect, Effect::Destructive);
     assert_eq!(route.connector.name.as_str(), "salesforce");
-    assert!(located.operation(&Method::GET, &path).is_none());
+    assert!(located.operation(&Method::GET, &path, None).is_none());
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn connectors_may_share_a_host_but_not_a_shape() {
     let host = host("a.example");
     let located = shared.locate(&host, None).unwrap();
     let connector = |method: &Method, text| {
-        located.operation(method, &path(text)).map(|route| route.connector.name.as_str())
+        located.operation(method, &path(text), None).map(|route| route.connector.name.as_str())
     };
     assert_eq!(connector(&Method::GET, "/items/1"), Some("rest"));
     assert_eq!(connector(&Method::PUT, "/items/1"), Some("other"));
@@ -374,6 +374,63 @@ operations:
             "spec.hosts[1]: the names below .internal of the proxy are its own",
         ]
     );
+}
+
+/// Operations of `GET /x` that differ in their queries.
+fn by_query(queries: &[(&str, &str)]) -> String {
+    let operation = |(name, query): &(&str, &str)| format!("{{name: {name}, request: GET /x{query}}}");
+    let operations: Vec<String> = queries.iter().map(operation).collect();
+    format!(
+        "hosts: [a.example]\nauth: {{type: none}}\nstrip: {{query: [sig]}}\noperations: [{}]\n",
+        operations.join(", ")
+    )
+}
+
+#[test]
+fn where_the_query_decides_the_operation_that_needs_most_of_it_is_meant() {
+    let spec = by_query(&[
+        ("plain", ", query: {takes: [page]}"),
+        ("acl", ", query: {needs: [acl], takes: [page]}"),
+        ("both", ", query: {needs: [acl, id]}"),
+        ("id", ", query: {needs: [id], takes: [tag]}"),
+        ("tag", ", query: {needs: [tag], takes: [id]}"),
+    ]);
+    let catalog = catalog(&[("a", &spec)]);
+    let host = host("a.example");
+    let located = catalog.locate(&host, None).unwrap();
+    for (query, expected) in [
+        (None, Some("plain")),
+        (Some("page=2"), Some("plain")),
+        (Some("page=2&sig=x"), Some("plain")),
+        (Some("acl&page=2"), Some("acl")),
+        (Some("id=1&acl"), Some("both")),
+        (Some("id=1&acl&page=2"), None),
+        (Some("id=1"), Some("id")),
+        (Some("id=1&tag=2"), None), // two readings
+        (Some("policy"), None),
+        (Some("page=2;acl"), None),
+    ] {
+        let route = located.operation(&Method::GET, &path("/x"), query);
+        assert_eq!(route.map(|route| route.operation.name.as_str()), expected, "{query:?}");
+    }
+}
+
+#[test]
+fn operations_that_a_query_cannot_tell_apart_are_refused() {
+    let says = "spec.operations[1].request: operations b and a are both `GET /x`: keep one of them, or make the paths differ";
+    for (one, other) in [
+        ("", ""),
+        ("", ", query: {needs: [acl]}"),
+        (", query: {needs: [acl]}", ""),
+        (", query: {needs: [acl]}", ", query: {needs: [acl], takes: [page]}"),
+        (", query: {}", ", query: {takes: [page]}"),
+    ] {
+        assert_eq!(
+            compile(&[("a", &by_query(&[("a", one), ("b", other)]))]).unwrap_err(),
+            [says],
+            "{one} {other}"
+        );
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ struct Explain {
     user: Option<UserId>,
     /// The HTTP method
     method: Method,
-    /// The URL; its query is not looked at
+    /// The URL
     url: String,
 }
 

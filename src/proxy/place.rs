@@ -45,7 +45,7 @@ impl<'a> Place<'a> {
     pub(super) fn find(rules: &'a Ruleset, arrival: &'a Arrival, dialer: &Dialer) -> Result<Self, Refusal> {
         let located = rules.catalog.locate(&arrival.host, arrival.named_port());
         let located = located.ok_or_else(|| nowhere(rules, arrival, dialer))?;
-        let route = located.operation(&arrival.method, &arrival.path);
+        let route = located.operation(&arrival.method, &arrival.path, arrival.query.as_deref());
         Ok(Self {
             rules,
             asked: Asked::Request { method: &arrival.method, path: arrival.path.as_str(), route },

@@ -77,7 +77,7 @@ pub enum Decision {
 }
 
 impl Ruleset {
-    /// What would be decided for a request to `url` (`https://host/path`; the query is ignored).
+    /// What would be decided for a request to `url` (`https://host/path?query`).
     #[must_use]
     pub fn explain(&self, subject: &Subject, method: &Method, url: &str) -> Explanation {
         let mut told = Explanation::refusal(subject, method, &self.revision);
@@ -91,7 +91,7 @@ impl Ruleset {
             let says = "no connector describes this host and port: use one that does, or describe it";
             return told.because("destination_denied", says.to_owned());
         };
-        told.decide(self, &located, method, &path)
+        told.decide(self, &located, method, &path, query_of(url))
     }
 
     /// Where a rule stands, as `file:line`; `None` for [`RuleId::by_default`].
@@ -136,8 +136,9 @@ impl Explanation {
         located: &Located<'_>,
         method: &Method,
         path: &CanonicalPath,
+        query: Option<&str>,
     ) -> Self {
-        let route = located.operation(method, path);
+        let route = located.operation(method, path, query);
         let connector = route.map_or_else(|| located.connector(), |route| &route.connector);
         self.connector = Some(connector.name.clone());
         if let Some(route) = route {
@@ -191,4 +192,8 @@ fn read_url(url: &str) -> Result<(Authority, CanonicalPath), String> {
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
     let authority = Authority::parse(authority).map_err(|error| error.to_string())?;
     Ok((authority, CanonicalPath::parse(path).map_err(|error| error.to_string())?))
+}
+
+fn query_of(url: &str) -> Option<&str> {
+    url.split('#').next()?.split_once('?').map(|(_, query)| query)
 }

@@ -179,7 +179,8 @@ impl Row {
             return ("-".to_owned(), "no_connector".to_owned());
         };
         let method: Method = self.method.parse().unwrap();
-        let found = located.operation(&method, &CanonicalPath::parse(path).unwrap());
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let found = located.operation(&method, &CanonicalPath::parse(path).unwrap(), query);
         let connector = found.map_or_else(|| located.connector(), |route| &route.connector);
         let operation = found.map(|route| op(&route.operation));
         let subject = subject(self.role);
