@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::SigningScope;
 use crate::{
     document::{Place, Problem},
     oauth::{Dialect, Pkce, Provider, Revocation, UrlTemplate},
 };
+
+/// What an account of [`AuthType::AwsSigv4`] holds; the last only for temporary keys.
+const AWS_KEYS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
 
 /// `spec.auth` of a `Connector`.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +31,10 @@ pub struct AuthSpec {
     pub pkce: Option<Pkce>,
     /// Where the provider departs from the standards.
     pub dialect: Option<Dialect>,
+    /// For which service requests are signed, where the host does not say.
+    pub service: Option<String>,
+    /// For which region requests are signed, where the host does not say.
+    pub region: Option<String>,
 }
 
 /// The kind of credential that a connector takes.
@@ -61,6 +69,8 @@ pub struct Auth {
     pub fields: Vec<String>,
     /// Its authorization server; `None` for [`AuthType::Static`], [`AuthType::AwsSigv4`] and [`AuthType::None`].
     pub provider: Option<Arc<Provider>>,
+    /// What requests are signed for whatever their host; `None` where the host says it.
+    pub scope: Option<SigningScope>,
 }
 
 impl Auth {
@@ -76,9 +86,11 @@ impl Auth {
         }
         let kind = spec.r#type;
         let token = || vec!["token".to_owned()];
+        let keys = || AWS_KEYS[..2].iter().map(|name| (*name).to_owned()).collect();
         let fields = match kind {
             AuthType::None => Vec::new(),
             AuthType::Static => spec.fields.unwrap_or_else(token),
+            AuthType::AwsSigv4 => spec.fields.unwrap_or_else(keys),
             _ => token(),
         };
         let provider = kind.has_provider().then(|| {
@@ -90,7 +102,8 @@ impl Auth {
                 dialect: spec.dialect.unwrap_or_default(),
             })
         });
-        Self { kind, fields, provider }
+        let scope = spec.service.zip(spec.region).map(|(service, region)| SigningScope { service, region });
+        Self { kind, fields, provider, scope }
     }
 }
 
@@ -122,7 +135,12 @@ impl AuthSpec {
 fn check_keys(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
     if let Some(fields) = &spec.fields {
         let at = at.key("fields");
-        if spec.r#type != AuthType::Static {
+        if spec.r#type == AuthType::AwsSigv4 {
+            if *fields != AWS_KEYS {
+                let says = "write [access_key_id, secret_access_key, session_token], or leave fields out for the first two";
+                problems.push(at.problem(says));
+            }
+        } else if spec.r#type != AuthType::Static {
             problems.push(at.problem("only `type: static` has fields of its own; the others hold a `token`"));
         }
         if fields.is_empty() {
@@ -137,6 +155,7 @@ fn check_keys(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
             }
         }
     }
+    check_scope(spec, at, problems);
     check_flow(spec, at, problems);
     if !spec.r#type.has_provider() {
         let written = spec.urls().into_iter().filter_map(|(key, url)| url.map(|_| key));
@@ -158,6 +177,21 @@ fn check_flow(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
     let revocation = spec.dialect.as_ref().map(|dialect| dialect.revocation).unwrap_or_default();
     if spec.revoke_url.is_none() && !matches!(revocation, Revocation::Rfc7009 | Revocation::None) {
         problems.push(at.key("dialect").key("revocation").problem("say where: revoke_url"));
+    }
+}
+
+/// What AWS signs for is written whole or left to the host.
+fn check_scope(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
+    for (key, value) in [("service", &spec.service), ("region", &spec.region)] {
+        let Some(value) = value else { continue };
+        let is_name = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if spec.r#type != AuthType::AwsSigv4 {
+            problems.push(at.key(key).problem(format!("{key} has a meaning for `type: aws_sigv4` only")));
+        } else if value.is_empty() || !value.bytes().all(is_name) {
+            problems.push(at.key(key).problem("write it with lower-case letters, digits and -"));
+        } else if spec.service.is_none() || spec.region.is_none() {
+            problems.push(at.key(key).problem("write both service and region, or leave both to the host"));
+        }
     }
 }
 

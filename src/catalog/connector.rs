@@ -3,14 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    auth::Auth,
+    SigningScope,
+    auth::{Auth, AuthType},
     inject::{Injection, Strip, compile_inject},
     operation::{Operation, compile_operations},
     spec::ConnectorSpec,
 };
 use crate::{
     document::{Place, Problem},
-    host::{Authority, HostPattern, Target},
+    host::{Authority, Host, HostPattern, Target},
     id::{ConnectorName, Scope},
 };
 
@@ -47,7 +48,7 @@ impl Connector {
         check_name(name, at, problems);
         let auth = Auth::compile(spec.auth, spec.cleartext, &at.key("auth"), problems);
         let inject = compile_inject(&spec.inject, &auth, at, problems);
-        let strip = Strip::compile(&spec.strip, &inject, &at.key("strip"), problems);
+        let strip = Strip::compile(&spec.strip, &inject, &auth, &at.key("strip"), problems);
         let operations = compile_operations(spec.operations, &spec.scopes, &at.key("operations"), problems);
         Self {
             name: name.clone(),
@@ -66,6 +67,15 @@ impl Connector {
     #[must_use]
     pub fn port(&self, pattern: &HostPattern) -> u16 {
         pattern.port().unwrap_or(if self.cleartext { 80 } else { 443 })
+    }
+
+    /// What a request to this host is signed for, where requests are signed: as the connector says, or else the host.
+    #[must_use]
+    pub fn signing_scope(&self, host: &Host) -> Option<SigningScope> {
+        match self.auth.kind {
+            AuthType::AwsSigv4 => self.auth.scope.clone().or_else(|| SigningScope::of(host)),
+            _ => None,
+        }
     }
 
     /// The operation of that name.

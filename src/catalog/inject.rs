@@ -103,14 +103,39 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
     Ok(name)
 }
 
+/// Where a signature of the agent's own could stand, and the token that belongs to it.
+const SIGNATURE_HEADERS: [&str; 4] =
+    ["x-amz-date", "x-amz-security-token", "x-amz-s3session-token", "x-amz-region-set"];
+/// The same in a presigned URL, of Signature Version 4 and of the one before it.
+const SIGNATURE_QUERY: [&str; 13] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Content-Sha256",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-Region-Set",
+    "X-Amz-Security-Token",
+    "X-Amz-S3session-Token",
+    "X-Amz-Signature",
+    "X-Amz-SignedHeaders",
+    "AWSAccessKeyId",
+    "Signature",
+    "Expires",
+];
+
 impl Strip {
     pub(super) fn compile(
         spec: &StripSpec,
         inject: &[Injection],
+        auth: &Auth,
         at: &Place,
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut strip = Self { query: spec.query.clone(), form: spec.form.clone(), ..Self::default() };
+        if auth.kind == AuthType::AwsSigv4 {
+            strip.headers.extend(SIGNATURE_HEADERS.map(HeaderName::from_static));
+            strip.query.extend(SIGNATURE_QUERY.map(str::to_owned));
+        }
         for (index, text) in spec.headers.iter().enumerate() {
             match header_name(text) {
                 Ok(name) => strip.headers.push(name),

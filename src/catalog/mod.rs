@@ -5,6 +5,7 @@
 //! that follows the request's labels and segments and not the number of connectors or operations.
 
 mod auth;
+mod aws;
 mod connector;
 mod inject;
 mod operation;
@@ -23,6 +24,7 @@ use http::Method;
 
 pub use self::{
     auth::{Auth, AuthSpec, AuthType},
+    aws::SigningScope,
     connector::Connector,
     inject::{Injection, Strip},
     operation::Operation,

@@ -434,6 +434,34 @@ fn operations_that_a_query_cannot_tell_apart_are_refused() {
 }
 
 #[test]
+fn a_connector_of_aws_takes_its_keys_and_what_it_signs_for() {
+    let spec = |auth: &str| format!("hosts: [s3.crm.test]\nauth: {{type: aws_sigv4{auth}}}");
+    let fields = |auth: &str| catalog(&[("a", &spec(auth))]).connector("a").unwrap().auth.fields.clone();
+    assert_eq!(fields(""), ["access_key_id", "secret_access_key"]);
+    let all = ", fields: [access_key_id, secret_access_key, session_token]";
+    assert_eq!(fields(all), ["access_key_id", "secret_access_key", "session_token"]);
+    let catalog = catalog(&[("a", &spec(", service: s3, region: eu-west-1"))]);
+    let scope = catalog.connector("a").unwrap().signing_scope(&host("s3.crm.test")).unwrap();
+    assert_eq!((&*scope.service, &*scope.region), ("s3", "eu-west-1"));
+    for (auth, says) in [
+        (", service: s3", "spec.auth.service: write both service and region, or leave both to the host"),
+        (", service: S3, region: x", "spec.auth.service: write it with lower-case letters, digits and -"),
+        (
+            ", fields: [key]",
+            "spec.auth.fields: write [access_key_id, secret_access_key, session_token], or leave fields out for the first two",
+        ),
+        (", pkce: S256", "spec.auth.pkce: pkce has no meaning for static credentials or none"),
+    ] {
+        assert_eq!(compile(&[("a", &spec(auth))]).unwrap_err(), [says]);
+    }
+    let other = "hosts: [a.example]\nauth: {type: none, region: eu-west-1}";
+    assert_eq!(
+        compile(&[("a", other)]).unwrap_err(),
+        ["spec.auth.region: region has a meaning for `type: aws_sigv4` only"]
+    );
+}
+
+#[test]
 fn credentials_that_go_nowhere_or_do_not_exist_are_refused() {
     let with = |rest: &str| format!("hosts: [a.example]\n{rest}");
     let says = |rest: &str| compile(&[("a", &with(rest))]).unwrap_err();

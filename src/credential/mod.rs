@@ -6,6 +6,7 @@
 
 mod needles;
 mod resolver;
+mod sigv4;
 mod survey;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -14,7 +15,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 
-pub use self::{needles::Needles, resolver::Resolver, survey::Survey};
+pub use self::{
+    needles::Needles,
+    resolver::Resolver,
+    sigv4::{Signer, Unsignable, Unsigned, payload_hash},
+    survey::Survey,
+};
 use crate::{
     catalog::MissingField,
     host::Target,
@@ -36,6 +42,7 @@ pub struct Credential {
     authorization: Option<Arc<str>>,
     headers: Vec<(HeaderName, HeaderValue)>,
     query: Vec<(String, Secret)>,
+    signer: Option<Signer>,
     target: Option<Target>,
     needles: Arc<Needles>,
     ended: CancellationToken,
@@ -64,6 +71,12 @@ impl Credential {
             query.extend(percent_encoding::percent_encode(value.expose(), QUERY));
         }
         Some(query)
+    }
+
+    /// What signs requests, where the credential is not put into them.
+    #[must_use]
+    pub const fn signer(&self) -> Option<&Signer> {
+        self.signer.as_ref()
     }
 
     /// The account it belongs to, as text: `acme/salesforce/role:researcher`. None where the connector needs none.

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use tokio_util::sync::CancellationToken;
 
-use super::{Credential, Error, Needles, Permit};
+use super::{Credential, Error, Needles, Permit, Signer};
 use crate::{
     catalog::{AuthType, Connector, Injection, Template},
     id::AccountKey,
@@ -230,6 +230,7 @@ fn nothing(connector: &Connector) -> Credential {
         authorization: None,
         headers: Vec::new(),
         query: Vec::new(),
+        signer: None,
         target: connector.target(&BTreeMap::new()),
         needles: Arc::new(Needles::new([])),
         ended: CancellationToken::new(),
@@ -252,12 +253,17 @@ fn render(account: &Account, connector: &Connector) -> Result<Credential, Error>
             }
         }
     }
+    let signer = match connector.auth.kind {
+        AuthType::AwsSigv4 => Some(Signer::new(&fields)?),
+        _ => None,
+    };
     Ok(Credential {
         label: Some(account.key.to_string().into()),
         generation: Some(account.generation),
         authorization: account.authorization.as_deref().map(Arc::from),
         headers,
         query,
+        signer,
         target: connector.target(&account.metadata),
         needles: Arc::new(Needles::new(&echoes)),
         ended: CancellationToken::new(),

@@ -18,6 +18,7 @@ mod internal;
 mod listener;
 mod metrics;
 mod outbound;
+mod payload;
 mod place;
 mod prefixed;
 mod record;

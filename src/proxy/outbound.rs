@@ -13,6 +13,7 @@ use super::{
     Limits,
     arrival::Arrival,
     body::RequestBody,
+    payload,
     record::Record,
     refusal::{Code, Refusal},
     strip::{self, Stripped},
@@ -69,6 +70,13 @@ impl Departure<'_> {
         *request.method_mut() = arrival.method.clone();
         *request.uri_mut() = uri(arrival, query.as_deref())?;
         *request.headers_mut() = headers;
+        let request = match credential.signer() {
+            None => request,
+            Some(signer) => {
+                let limit = limits.inspect_body_bytes;
+                Box::pin(payload::sign(request, signer, connector, &endpoint, limit)).await?
+            }
+        };
         let outbound = Outbound::new(permit, endpoint, request);
         Ok(if arrival.websocket { outbound.upgrading() } else { outbound })
     }

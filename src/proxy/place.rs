@@ -11,7 +11,7 @@ use super::{
     upstream::Endpoint,
 };
 use crate::{
-    catalog::{Connector, Located, Operation, Route},
+    catalog::{AuthType, Connector, Located, Operation, Route},
     credential::Credential,
     dial::{self, Dialer},
     host::{Host, HostPattern, Target},
@@ -153,6 +153,9 @@ impl<'a> Place<'a> {
             );
             denied(&self.target.host, "no_connector", detail)
         })?;
+        if connector.auth.kind == AuthType::AwsSigv4 && connector.signing_scope(&target.host).is_none() {
+            return Err(unsignable(&target.host));
+        }
         Ok(Endpoint { target, cleartext: connector.cleartext })
     }
 
@@ -204,6 +207,14 @@ pub(super) fn address_refused(host: &Host, refused: &dial::Refused) -> Refusal {
         "destination_denied: {host} leads to {kind}; an operator can allow it in egress.allow_addresses"
     );
     denied(host, "address", detail)
+}
+
+/// The refusal of a host that AWS's signature cannot be made for.
+pub(super) fn unsignable(host: &Host) -> Refusal {
+    let detail = format!(
+        "destination_denied: {host} does not say for which AWS service and region it is signed; use a host that does, or ask an operator to write them into the connector"
+    );
+    denied(host, "no_connector", detail)
 }
 
 fn denied(host: &Host, why: &'static str, detail: String) -> Refusal {
