@@ -23,7 +23,7 @@ fn shipped_files_load() {
     let ruleset = shipped();
     let connectors: Vec<_> =
         ruleset.catalog.connectors().map(|connector| connector.name.to_string()).collect();
-    for name in ["anthropic", "github", "github-git", "gmail", "openai", "salesforce", "slack"] {
+    for name in ["anthropic", "github", "github-git", "gmail", "openai", "s3", "salesforce", "slack"] {
         assert!(connectors.iter().any(|connector| connector == name), "{name} in {connectors:?}");
     }
 }
