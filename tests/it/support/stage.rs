@@ -82,6 +82,8 @@ pub(crate) struct Staging {
     /// More credentials that the provider takes: secret and tenant.
     pub(crate) credentials: Vec<(String, String)>,
     pub(crate) names: Vec<String>,
+    /// Whom the proxy checks providers by.
+    pub(crate) authority: TestAuthority,
 }
 
 impl Default for Staging {
@@ -98,6 +100,7 @@ impl Default for Staging {
                 .collect(),
             credentials: Vec::new(),
             names: vec![HOST.to_owned(), OTHER.to_owned()],
+            authority: TestAuthority::new(),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Stage {
         evidence::keep_logs();
         keybearer::tls::init_crypto();
         let dir = tempfile::tempdir().unwrap();
-        let authority = TestAuthority::new();
+        let authority = &staging.authority;
         let mut table: Vec<(String, String)> =
             SECRETS.iter().map(|(tenant, secret)| ((*secret).to_owned(), (*tenant).to_owned())).collect();
         table.extend(staging.credentials.clone());
@@ -147,7 +150,7 @@ impl Stage {
             speaks: staging.speaks,
             ..Setup::default()
         };
-        let provider = Provider::start(&authority, setup).await;
+        let provider = Provider::start(authority, setup).await;
         std::fs::write(dir.path().join("roots.pem"), authority.pem()).unwrap();
         std::fs::create_dir(dir.path().join("policies")).unwrap();
         for (file, text) in &staging.policies {
@@ -165,7 +168,7 @@ impl Stage {
             app.vault.add(new).await.unwrap();
         }
         std::fs::write(dir.path().join("ca.pem"), &app.ca_pem).unwrap();
-        Self { provider, authority, app: Some(app), dir, secrets }
+        Self { provider, authority: staging.authority, app: Some(app), dir, secrets }
     }
 
     pub(crate) fn app(&self) -> &App {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
@@ -30,6 +32,18 @@ impl TestAuthority {
         names: &[String],
         validity: Validity,
     ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let (leaf, key) = self.issue(names, validity);
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        (vec![leaf.der().clone()], key)
+    }
+
+    /// The same as text, for servers that read files.
+    pub(crate) fn leaf_pem(&self, names: &[String]) -> (String, String) {
+        let (leaf, key) = self.issue(names, Validity::Current);
+        (leaf.pem(), key.serialize_pem())
+    }
+
+    fn issue(&self, names: &[String], validity: Validity) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(names.to_vec()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "keybearer test provider");
@@ -43,8 +57,7 @@ impl TestAuthority {
         };
         (params.not_before, params.not_after) = (now - Duration::days(2), now + Duration::days(days));
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        (vec![leaf.der().clone()], key)
+        (leaf, key)
     }
 
     /// What a client needs to trust this authority and no other.
