@@ -44,7 +44,7 @@ impl Ground {
     }
 
     async fn stranger(&self, offer: &[&str]) -> Direct {
-        Direct::connect(&self.provider, &self.authority, NAME, offer).await.unwrap()
+        Direct::connect(self.provider.address(), &self.authority, NAME, offer).await.unwrap()
     }
 
     async fn acme(&self, offer: &[&str]) -> Direct {
@@ -72,15 +72,15 @@ async fn the_version_spoken_is_what_alpn_agreed_on() {
 #[tokio::test]
 async fn a_provider_of_h1_only_refuses_a_client_of_h2_only() {
     let ground = Ground::new(Speaks::Http1, Validity::default()).await;
-    assert!(Direct::connect(&ground.provider, &ground.authority, NAME, H2).await.is_err());
+    assert!(Direct::connect(ground.provider.address(), &ground.authority, NAME, H2).await.is_err());
 }
 
 #[tokio::test]
 async fn another_name_or_an_expired_certificate_does_not_verify() {
     let ground = Ground::usual().await;
-    assert!(Direct::connect(&ground.provider, &ground.authority, "other.test", ANY).await.is_err());
+    assert!(Direct::connect(ground.provider.address(), &ground.authority, "other.test", ANY).await.is_err());
     let ground = Ground::new(Speaks::default(), Validity::Expired).await;
-    assert!(Direct::connect(&ground.provider, &ground.authority, NAME, ANY).await.is_err());
+    assert!(Direct::connect(ground.provider.address(), &ground.authority, NAME, ANY).await.is_err());
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn expect_100_continue_is_answered_before_the_body_and_only_to_who_may_sen
     let ground = Ground::usual().await;
     for (secret, first) in [("acme-secret", "HTTP/1.1 100 Continue"), ("wrong", "HTTP/1.1 401 Unauthorized")]
     {
-        let mut stream = tls(&ground.provider, &ground.authority, NAME, H1).await.unwrap();
+        let mut stream = tls(ground.provider.address(), &ground.authority, NAME, H1).await.unwrap();
         let head = format!(
             "PUT /upload HTTP/1.1\r\nHost: {NAME}\r\nAuthorization: Bearer {secret}\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
         );

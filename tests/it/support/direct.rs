@@ -1,6 +1,6 @@
 //! A client without a proxy, in the HTTP version that ALPN gives it.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::body::Body;
 use http::{Request, Response, header};
@@ -15,9 +15,9 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::provider::{Provider, TestAuthority};
+use super::provider::TestAuthority;
 
-/// One connection to a provider.
+/// One connection to a server of the tests.
 pub(crate) struct Direct {
     http: Http,
     name: String,
@@ -34,12 +34,12 @@ enum Http {
 impl Direct {
     /// Connects by TLS as to `name`, offering the protocols, and speaks the one agreed on.
     pub(crate) async fn connect(
-        provider: &Provider,
+        address: SocketAddr,
         authority: &TestAuthority,
         name: &str,
         offer: &[&str],
     ) -> io::Result<Self> {
-        let stream = tls(provider, authority, name, offer).await?;
+        let stream = tls(address, authority, name, offer).await?;
         let drain = Drain::default();
         let http = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -98,7 +98,7 @@ impl Direct {
 
 /// The bare TLS connection, for tests that write their own bytes.
 pub(crate) async fn tls(
-    provider: &Provider,
+    address: SocketAddr,
     authority: &TestAuthority,
     name: &str,
     offer: &[&str],
@@ -107,7 +107,7 @@ pub(crate) async fn tls(
     let builder = ClientConfig::builder_with_provider(crypto).with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(authority.roots()).with_no_client_auth();
     config.alpn_protocols = offer.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-    let socket = TcpStream::connect(provider.address()).await?;
+    let socket = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     TlsConnector::from(Arc::new(config)).connect(name, socket).await
 }

@@ -5,4 +5,5 @@ pub(crate) mod direct;
 pub(crate) mod evidence;
 pub(crate) mod provider;
 pub(crate) mod raw;
+pub(crate) mod server;
 pub(crate) mod stage;

@@ -16,33 +16,17 @@
 //! Each wants a credential of the table where the real provider wants it, and answers 401 otherwise. Every other
 //! answer names the tenant in `x-provider-tenant`.
 
-use std::{
-    net::SocketAddr,
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::SocketAddr, ops::Deref, sync::Arc};
 
 use axum::{
     Router, middleware,
     routing::{any, get, post, put},
 };
-use http::Request;
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use keybearer::drain::Drain;
-use rustls::ServerConfig;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
-use tokio_rustls::TlsAcceptor;
-use tower::Service as _;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use super::server;
 
 mod access;
 mod anthropic;
@@ -57,7 +41,7 @@ mod ws;
 
 pub(crate) use access::Credentials;
 pub(crate) use cert::{TestAuthority, Validity};
-pub(crate) use seen::{Journal, Peer, Seen};
+pub(crate) use seen::{Journal, Seen};
 pub(crate) use stream::Pace;
 
 /// What kind of provider to be.
@@ -104,7 +88,8 @@ impl Provider {
     pub(crate) async fn start(authority: &TestAuthority, setup: Setup) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = (setup.speaks != Speaks::Cleartext).then(|| acceptor(authority, &setup));
+        let tls = (setup.speaks != Speaks::Cleartext)
+            .then(|| server::acceptor(authority.leaf(&setup.names, setup.validity), setup.speaks.alpn()));
         let git_root = tempfile::tempdir().unwrap();
         git::seed(git_root.path(), "acme/app").await;
         let shared = Shared(Arc::new(State {
@@ -114,7 +99,8 @@ impl Provider {
             git_root,
             drain: Drain::default(),
         }));
-        let accepting = shared.drain.spawn(accept(listener, tls, shared.clone()));
+        let serving = server::accept(listener, tls, shared.drain.clone(), endpoints(&shared));
+        let accepting = shared.drain.spawn(serving);
         Self { address, shared, accepting }
     }
 
@@ -158,15 +144,6 @@ impl Deref for Shared {
     }
 }
 
-fn acceptor(authority: &TestAuthority, setup: &Setup) -> TlsAcceptor {
-    let (chain, key) = authority.leaf(&setup.names, setup.validity);
-    let crypto = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(crypto).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    config.alpn_protocols = setup.speaks.alpn();
-    TlsAcceptor::from(Arc::new(config))
-}
-
 fn endpoints(shared: &Shared) -> Router {
     Router::new()
         .route("/echo", any(plain::echo))
@@ -186,46 +163,4 @@ fn endpoints(shared: &Shared) -> Router {
         .fallback(git::serve)
         .layer(middleware::from_fn_with_state(shared.clone(), access::admit))
         .with_state(shared.clone())
-}
-
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Shared) {
-    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
-    let endpoints = endpoints(&shared);
-    while let Ok((socket, _)) = listener.accept().await {
-        let _ = socket.set_nodelay(true);
-        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        shared.drain.spawn(greet(socket, tls.clone(), connection, endpoints.clone()));
-    }
-}
-
-/// A failed handshake ends here: whether there should be one is the test's to say, from the client's side.
-async fn greet(socket: TcpStream, tls: Option<TlsAcceptor>, connection: u64, endpoints: Router) {
-    let Some(tls) = tls else {
-        return serve(socket, Peer { connection, sni: None, alpn: None }, endpoints).await;
-    };
-    let Ok(stream) = tls.accept(socket).await else { return };
-    let session = stream.get_ref().1;
-    let sni = session.server_name().map(str::to_owned);
-    let alpn = session.alpn_protocol().map(|alpn| String::from_utf8_lossy(alpn).into_owned());
-    serve(stream, Peer { connection, sni, alpn }, endpoints).await;
-}
-
-async fn serve<S>(stream: S, peer: Peer, endpoints: Router)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let h2 = peer.alpn.as_deref() == Some("h2");
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        endpoints.clone().call(request)
-    });
-    let io = TokioIo::new(stream);
-    let _ = if h2 {
-        let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new()).enable_connect_protocol().serve_connection(io, service).await
-    } else {
-        let mut http = hyper::server::conn::http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
-        http.serve_connection(io, service).with_upgrades().await
-    };
 }

@@ -11,7 +11,8 @@ use axum::{
 use base64::Engine as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 
-use super::{Shared, seen::Peer};
+use super::Shared;
+use crate::support::server::Peer;
 
 /// Every answer to an authenticated request says whose credential it was.
 pub(crate) static TENANT: HeaderName = HeaderName::from_static("x-provider-tenant");

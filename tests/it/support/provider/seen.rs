@@ -12,13 +12,7 @@ use http::{HeaderMap, Method, Request, Version};
 use http_body::{Frame, SizeHint};
 use sha2::{Digest, Sha256};
 
-/// The connection a request came by. One upstream connection must never carry two tenants, so tests count these.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    pub(crate) connection: u64,
-    pub(crate) sni: Option<String>,
-    pub(crate) alpn: Option<String>,
-}
+use crate::support::server::Peer;
 
 /// One request, as the provider received it.
 #[derive(Clone, Debug)]
