@@ -18,6 +18,8 @@ mod fetch;
 #[cfg(test)]
 mod guide;
 #[cfg(test)]
+mod issuer;
+#[cfg(test)]
 mod laws;
 #[cfg(test)]
 mod lifecycle;

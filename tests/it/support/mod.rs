@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod direct;
 pub(crate) mod evidence;
+pub(crate) mod issuer;
 pub(crate) mod provider;
 pub(crate) mod raw;
 pub(crate) mod server;
