@@ -76,4 +76,4 @@ image:
 
 clean:
 	cargo clean
-	rm -rf tests/.cache tests/clients/node_modules benches/.cache
+	rm -rf tests/.cache tests/clients/node_modules tests/servers/node_modules benches/.cache

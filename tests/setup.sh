@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests need on Debian 12 or later: tools from Debian, clients from PyPI and npm.
+# Installs what the tests need on Debian 12 or later: tools and a browser from Debian, clients from PyPI and npm, an
+# authorization server from npm.
 #
 #   tests/setup.sh        install what is missing; a second run only looks (under a second)
 #   tests/setup.sh pin    resolve requirements.in again and rewrite requirements.txt
@@ -25,7 +26,7 @@ main() {
     fi
     debian_packages
     python_clients
-    node_clients
+    node_packages
     say "ready"
 }
 
@@ -53,6 +54,8 @@ curl curl
 git git
 wget wget
 openssl openssl
+chromium chromium
+chromedriver chromium-driver
 node nodejs
 npm npm
 LIST
@@ -72,14 +75,17 @@ python_clients() {
     printf '%s' "$stamp" >"$venv/stamp"
 }
 
-node_clients() {
+# The packages of both lock files. Install scripts do not run.
+node_packages() {
     version=$(node --version | tr -d v)
     printf '%s\n%s\n' "$node_least" "$version" | sort -CV || die "node $version is too old, the clients need $node_least"
-    stamp=$(cat clients/package-lock.json | sha256sum)
-    if [ "$(cat clients/node_modules/.stamp 2>/dev/null)" = "$stamp" ]; then say "node: up to date"; return; fi
-    say "node: installing the packages of tests/clients/package-lock.json"
-    (cd clients && npm ci --silent --no-audit --no-fund --ignore-scripts)
-    printf '%s' "$stamp" >clients/node_modules/.stamp
+    for folder in clients servers; do
+        stamp=$(sha256sum <"$folder/package-lock.json")
+        if [ "$(cat "$folder/node_modules/.stamp" 2>/dev/null)" = "$stamp" ]; then say "node: $folder up to date"; continue; fi
+        say "node: installing the packages of tests/$folder/package-lock.json"
+        (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+        printf '%s' "$stamp" >"$folder/node_modules/.stamp"
+    done
 }
 
 room() {

@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod authorization_server;
+#[cfg(test)]
 mod aws;
 #[cfg(test)]
 mod cli;

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, PublicKeyData as _,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
 /// The authority that vouches for the providers of one test.
@@ -37,10 +40,16 @@ impl TestAuthority {
         (vec![leaf.der().clone()], key)
     }
 
-    /// The same as text, for servers that read files.
+    /// The same for a server that reads PEM: chain and key. The chain has this authority in it, for a browser that
+    /// is told its [`TestAuthority::pin`].
     pub(crate) fn leaf_pem(&self, names: &[String]) -> (String, String) {
         let (leaf, key) = self.issue(names, Validity::Current);
-        (leaf.pem(), key.serialize_pem())
+        (leaf.pem() + &self.pem(), key.serialize_pem())
+    }
+
+    /// The SHA-256 of this authority's public key, as browsers are told whom to trust.
+    pub(crate) fn pin(&self) -> String {
+        BASE64_STANDARD.encode(Sha256::digest(self.issuer.key().subject_public_key_info()))
     }
 
     fn issue(&self, names: &[String], validity: Validity) -> (Certificate, KeyPair) {
@@ -56,8 +65,7 @@ impl TestAuthority {
             Validity::Expired => -1,
         };
         (params.not_before, params.not_after) = (now - Duration::days(2), now + Duration::days(days));
-        let leaf = params.signed_by(&key, &self.issuer).unwrap();
-        (leaf, key)
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
     /// What a client needs to trust this authority and no other.
