@@ -148,7 +148,7 @@ mod tests {
         let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.find("keybearer ").map(|at| line[at..].to_owned()));
         lines
-            .map(|line| line.split([';', '|', '<', '>']).next().unwrap_or_default().to_owned())
+            .map(|line| line.split([';', '|', '<', '>', '#']).next().unwrap_or_default().to_owned())
             .map(|line| line.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect())
             .collect()
     }

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::support::{
     agent::{Answer, Body, identity, inside},
     evidence,
-    provider::TestAuthority,
+    provider::{TestAuthority, hex},
     stage::{Stage, Staging, account},
 };
 
@@ -147,7 +147,7 @@ impl Town {
 }
 
 fn hash(body: &str) -> String {
-    Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(body))
 }
 
 /// What stood for the body, as the fake read it.

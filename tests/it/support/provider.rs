@@ -41,7 +41,7 @@ mod ws;
 
 pub(crate) use access::Credentials;
 pub(crate) use cert::{TestAuthority, Validity};
-pub(crate) use seen::{Journal, Seen};
+pub(crate) use seen::{Journal, Seen, hex};
 pub(crate) use stream::Pace;
 
 /// What kind of provider to be.
