@@ -11,6 +11,7 @@ async fn each_tenant_gets_its_own_credential_in_every_form() {
     let answer = stage.get("acme", "researcher", "http://api.crm.test/echo").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.headers["x-provider-tenant"], "acme");
+    let mut ids = vec![answer.headers["keybearer-action"].to_str().unwrap().to_owned()];
     for alpn in ["http/1.1", "h2"] {
         for tenant in ["acme", "globex"] {
             let mut tunnel = stage.tunnel(HOST, alpn).await;
@@ -19,7 +20,11 @@ async fn each_tenant_gets_its_own_credential_in_every_form() {
             let answer = tunnel.call(request.body(Body::default()).unwrap()).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
             assert_eq!(answer.headers["x-provider-tenant"], tenant);
+            ids.push(answer.headers["keybearer-action"].to_str().unwrap().to_owned());
         }
+    }
+    for id in ids {
+        stage.action(&id).await;
     }
     assert_eq!(stage.actions().await.len(), 5);
 }
