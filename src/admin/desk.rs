@@ -290,7 +290,7 @@ impl Desk {
         Ok(outcome?)
     }
 
-    async fn record_failure(&self, about: Event, error: &vault::Error) {
+    pub(super) async fn record_failure(&self, about: Event, error: &vault::Error) {
         let account = about.account.clone();
         let failed = Event {
             id: Some(ActionId::now()),

@@ -95,14 +95,7 @@ impl Desk {
     async fn made_whole<T>(&self, whose: &Whole, outcome: Result<T, vault::Error>) -> Result<T, Error> {
         self.resolver().whole_changed(whose).await; // also where the store failed: it may have been made
         if let Err(error) = &outcome {
-            let failed = Event {
-                error: Some(Cow::Borrowed("vault_unavailable")),
-                detail: Some(Cow::Owned(format!("the change recorded before was not made: {error}"))),
-                ..about(whose, "failed")
-            };
-            if let Err(unrecorded) = self.audit().record(failed).await {
-                tracing::error!(%whose, %error, %unrecorded, "a change was recorded, then not made");
-            }
+            self.record_failure(about(whose, "failed"), error).await;
         }
         Ok(outcome?)
     }
