@@ -11,9 +11,20 @@ use super::{
 };
 use crate::{
     document::{Place, Problem},
-    host::{Authority, Host, HostPattern, Target},
+    host::{Authority, Host, HostMatch, HostPattern, Target},
     id::{ConnectorName, Scope},
 };
+
+/// What a provider's naming of a host means for an account ([`Connector::repin`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repinned {
+    /// It is where the account's requests go already.
+    Same,
+    /// They go there from now on, with this metadata.
+    Moved(BTreeMap<String, String>),
+    /// It is none of the connector's hosts.
+    Foreign,
+}
 
 /// A connector, ready to use.
 #[derive(Debug)]
@@ -105,6 +116,28 @@ impl Connector {
             };
             Some(Target { host, port: self.port(pattern) })
         })
+    }
+
+    /// What the metadata of an account becomes whose provider names this host for it.
+    #[must_use]
+    pub fn repin(&self, metadata: &BTreeMap<String, String>, target: &Target) -> Repinned {
+        let fits = |pattern: &&HostPattern| {
+            pattern.matches(&target.host).is_some() && self.port(pattern) == target.port
+        };
+        let Some(pattern) = self.hosts.iter().find(fits) else { return Repinned::Foreign };
+        let mut moved = metadata.clone();
+        let captured = match pattern.matches(&target.host) {
+            Some(HostMatch::Captured { name, value }) => Some((name, value)),
+            Some(HostMatch::Whole) | None => None,
+        };
+        if let Some((name, value)) = captured {
+            moved.insert(name.to_owned(), value.to_owned());
+        }
+        if captured.is_none() || metadata.contains_key("instance_url") {
+            let scheme = if self.cleartext { "http" } else { "https" };
+            moved.insert("instance_url".to_owned(), format!("{scheme}://{target}"));
+        }
+        if moved == *metadata { Repinned::Same } else { Repinned::Moved(moved) }
     }
 
     fn instance(&self, url: &str) -> Option<Target> {

@@ -25,7 +25,7 @@ use http::Method;
 pub use self::{
     auth::{Auth, AuthSpec, AuthType},
     aws::SigningScope,
-    connector::Connector,
+    connector::{Connector, Repinned},
     inject::{Injection, Strip},
     operation::Operation,
     query::QuerySpec,

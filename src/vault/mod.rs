@@ -170,6 +170,17 @@ impl Vault {
         Ok(self.0.store.rows(Some(tenant)).await?.into_iter().map(|(key, _)| key).collect())
     }
 
+    /// A tenant's accounts, or all, in the order of their keys, each or why it does not open.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn each(
+        &self,
+        tenant: Option<&TenantId>,
+    ) -> Result<Vec<(AccountKey, Result<Account, Error>)>, Error> {
+        self.opened(tenant).await
+    }
+
     /// What there is, and what does not open.
     ///
     /// # Errors
