@@ -4,7 +4,9 @@
 //! A credential has no public constructor: without a permit there is none (law 2). On a request nothing is
 //! decrypted and no lock is taken: accounts are opened once and kept as ready-made, sensitive header values.
 
+mod cache;
 mod needles;
+mod refresh;
 mod resolver;
 mod sigv4;
 mod survey;
@@ -12,11 +14,13 @@ mod survey;
 use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
     needles::Needles,
+    refresh::{Clock, Closed, Config, Connectors, Engine, Exchange, Metrics, Parts, Server, Trouble},
     resolver::Resolver,
     sigv4::{Signer, Unsignable, Unsigned, payload_hash},
     survey::Survey,
@@ -40,6 +44,8 @@ pub struct Credential {
     label: Option<Arc<str>>,
     generation: Option<u64>,
     authorization: Option<Arc<str>>,
+    /// When the token was obtained: tells one token of an account from the next.
+    obtained: Option<Timestamp>,
     headers: Vec<(HeaderName, HeaderValue)>,
     query: Vec<(String, Secret)>,
     signer: Option<Signer>,
@@ -91,6 +97,13 @@ impl Credential {
         self.generation
     }
 
+    /// Whether another one may take its place in a request that was made with it: its token is replaced by itself, and
+    /// stands in headers only.
+    #[must_use]
+    pub const fn is_replaceable(&self) -> bool {
+        self.obtained.is_some() && self.query.is_empty()
+    }
+
     /// The id of the event that recorded the consent or the adding of the account.
     #[must_use]
     pub const fn authorization(&self) -> Option<&Arc<str>> {
@@ -131,6 +144,22 @@ pub enum Error {
     /// It was revoked.
     #[error("the account's authorization was revoked")]
     Revoked(AccountKey),
+    /// Its authorization works no longer, and no attempt of ours changes that.
+    #[error("the account {account} needs a person: {}", .closed.cause().as_str())]
+    Closed {
+        /// Whose account it is.
+        account: AccountKey,
+        /// What was the matter, and what helps.
+        closed: Closed,
+    },
+    /// Its token has ended, and there is no other at present.
+    #[error("{host} gives no token: {trouble}")]
+    NoToken {
+        /// The token endpoint's host.
+        host: String,
+        /// Why.
+        trouble: Trouble,
+    },
     /// The account holds fewer scopes than the operation needs.
     #[error("the account lacks scopes")]
     Scopes {
@@ -167,6 +196,8 @@ impl Error {
             Self::Missing(_)
             | Self::Frozen { .. }
             | Self::Revoked(_)
+            | Self::Closed { .. }
+            | Self::NoToken { .. }
             | Self::Field(_)
             | Self::Unwritable(_)
             | Self::Vault(_) => true,

@@ -1,23 +1,22 @@
-//! The cache between the vault and the requests.
+//! The way from a permit to a credential: what is known, or else the vault, or else the provider.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Credential, Error, Needles, Permit, Signer};
+use super::{
+    Credential, Error, Needles, Permit, Signer, Trouble,
+    cache::{Cache, Draft, Entry, Withheld},
+    refresh::{Clock, Engine, Standing, standing, token_host},
+};
 use crate::{
     catalog::{AuthType, Connector, Injection, Template},
     id::AccountKey,
     secret::Secret,
-    vault::{Account, Status, Vault, Whole},
+    vault::{Account, Material, Status, Vault, Whole},
 };
 
 /// Resolves permits to credentials. Cloning is cheap.
@@ -25,36 +24,26 @@ use crate::{
 pub struct Resolver {
     vault: Arc<Vault>,
     cache: Arc<Cache>,
-}
-
-/// Read without a lock; written whole, under one.
-#[derive(Default)]
-struct Cache {
-    entries: ArcSwap<HashMap<AccountKey, Entry>>,
-    /// What tells an account's streams of their end, as long as it may be used: a stream may have begun under an
-    /// older secret than the one that is remembered. Whoever writes the entries has this.
-    ends: Mutex<HashMap<AccountKey, CancellationToken>>,
-    /// Counts what was forgotten, so that what was read before is not remembered after.
-    forgotten: AtomicU64,
-}
-
-#[derive(Clone)]
-struct Entry {
-    account: Arc<Account>,
-    /// The connector as it was when the headers were made: another policy set makes them anew.
-    connector: Arc<Connector>,
-    credential: Arc<Credential>,
+    engine: Option<Engine>,
 }
 
 impl Resolver {
-    /// A resolver that reads accounts from this vault when they are first used.
+    /// A resolver that reads accounts from this vault when they are first used, and refreshes nothing.
     #[must_use]
     pub fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, cache: Arc::default() }
+        Self { vault, cache: Arc::default(), engine: None }
+    }
+
+    /// The same with an engine, which gives it tokens where the vault's have ended.
+    #[must_use]
+    pub fn refreshing(self, engine: Engine) -> Self {
+        Self { engine: Some(engine), ..self }
     }
 
     /// The credential of the permit's account. `captured` is what the request's host left open in the
     /// connector's pattern, and must be what the account's metadata says.
+    ///
+    /// While the account has a token that works, this waits for nobody and takes no lock.
     ///
     /// # Errors
     /// [`Error`], each a refusal of its own; nothing is ever injected in place of what is missing.
@@ -64,10 +53,48 @@ impl Resolver {
         connector: &Arc<Connector>,
         captured: Option<(&str, &str)>,
     ) -> Result<Arc<Credential>, Error> {
-        self.look(permit, connector, captured).await
+        if connector.auth.kind == AuthType::None {
+            return Ok(Arc::new(nothing(connector)));
+        }
+        let entry = self.entry(permit.account(), connector).await?;
+        let credential = given(&entry)?;
+        check(&entry.account, permit, captured)?;
+        if entry.touch()
+            && let Some(engine) = &self.engine
+        {
+            engine.wake(permit.account());
+        }
+        Ok(credential)
     }
 
-    /// As [`Resolver::resolve`], with what the vault holds and nothing else: no provider is asked.
+    /// Another credential for a request that the provider refused with 401, to send it once more; `None` where there
+    /// is none, or another token would be refused as well.
+    ///
+    /// The vault is read first: another process may have replaced the token. Only if it has not, one refresh is asked
+    /// for, and none for a token that is too young to have ended.
+    pub async fn challenged(
+        &self,
+        permit: &Permit,
+        connector: &Arc<Connector>,
+        captured: Option<(&str, &str)>,
+        refused: &Credential,
+    ) -> Option<Arc<Credential>> {
+        let key = permit.account();
+        let now = self.vault.account(key).await.ok()??;
+        let is_forced = !is_newer(&now, refused);
+        if is_forced {
+            self.engine.as_ref()?.replaced(key, refused.obtained?).await.then_some(())?;
+        }
+        self.cache.forget(|known| known == key);
+        let credential = self.resolve(permit, connector, captured).await.ok()?;
+        if is_forced && let (Some(engine), Some(obtained)) = (&self.engine, credential.obtained) {
+            engine.was_forced(key, obtained);
+        }
+        (credential.obtained.is_none() || credential.obtained != refused.obtained).then_some(credential)
+    }
+
+    /// As [`Resolver::resolve`], with what the vault holds and nothing else: no provider is asked. Where the token has
+    /// ended and a request would wait for another, the credential is an empty one, which says only where it goes.
     pub(super) async fn look(
         &self,
         permit: &Permit,
@@ -77,21 +104,33 @@ impl Resolver {
         if connector.auth.kind == AuthType::None {
             return Ok(Arc::new(nothing(connector)));
         }
-        let (account, credential) = self.entry(permit.account(), connector).await?;
+        let key = permit.account();
+        if let Some(entry) = self.cache.get(key).filter(|entry| entry.serves(connector)) {
+            check(&entry.account, permit, captured)?;
+            return given(&entry);
+        }
+        let account = self.usable(key).await?;
         check(&account, permit, captured)?;
-        Ok(credential)
+        match self.standing(&account) {
+            Standing::Live(_) => render(&account, connector).map(Arc::new),
+            Standing::Closed(closed) => Err(Error::Closed { account: account.key, closed }),
+            Standing::Over => {
+                let target = connector.target(&account.metadata);
+                Ok(Arc::new(Credential { target, ..nothing(connector) }))
+            }
+        }
     }
 
     /// Forgets every account: some have changed, and nobody knows which.
     pub async fn all_changed(&self) {
-        for key in self.forget(|_| true) {
+        for key in self.cache.forget(|_| true) {
             self.end_unless_usable(&key).await;
         }
     }
 
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
-        for key in self.forget(|known| known == key) {
+        for key in self.cache.forget(|known| known == key) {
             self.end_unless_usable(&key).await;
         }
     }
@@ -99,101 +138,141 @@ impl Resolver {
     /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
     /// is frozen, or nobody can tell.
     pub async fn whole_changed(&self, whose: &Whole) {
-        let known = self.forget(|known| whose.has(known));
+        let known = self.cache.forget(|known| whose.has(known));
         if !matches!(self.vault.holds_of(whose).await, Ok(holds) if holds.is_empty()) {
-            self.end(&known);
+            self.cache.end(&known);
         }
-    }
-
-    /// Forgets accounts, in one step, and names those that may have open streams.
-    fn forget(&self, is_meant: impl Fn(&AccountKey) -> bool) -> Vec<AccountKey> {
-        let ends = self.cache.ends();
-        self.cache.forgotten.fetch_add(1, Ordering::SeqCst);
-        let mut entries = HashMap::clone(&self.cache.entries.load());
-        entries.retain(|key, _| !is_meant(key));
-        self.cache.entries.store(Arc::new(entries));
-        ends.keys().filter(|key| is_meant(key)).cloned().collect()
     }
 
     async fn end_unless_usable(&self, key: &AccountKey) {
         let active = matches!(self.vault.account(key).await, Ok(Some(now)) if now.status == Status::Active);
         if !active || !matches!(self.vault.held(key).await, Ok(None)) {
-            self.end(std::slice::from_ref(key));
+            self.cache.end(std::slice::from_ref(key));
         }
     }
 
-    /// Ends the open streams of accounts. Whoever has become usable meanwhile begins anew.
-    fn end(&self, keys: &[AccountKey]) {
-        let mut ends = self.cache.ends();
-        self.cache.forgotten.fetch_add(1, Ordering::SeqCst);
-        let mut entries = HashMap::clone(&self.cache.entries.load());
-        for key in keys {
-            entries.remove(key);
-            if let Some(ended) = ends.remove(key) {
-                ended.cancel();
-            }
+    async fn entry(&self, key: &AccountKey, connector: &Arc<Connector>) -> Result<Arc<Entry>, Error> {
+        let entry = match self.cache.get(key).filter(|entry| entry.serves(connector)) {
+            Some(entry) => entry,
+            None => Box::pin(self.read(key, connector)).await?,
+        };
+        if let (Some(engine), Some(obtained)) = (&self.engine, entry.falls_due()) {
+            engine.ahead(key, obtained);
         }
-        self.cache.entries.store(Arc::new(entries));
+        Ok(entry)
     }
 
-    async fn entry(
-        &self,
-        key: &AccountKey,
-        connector: &Arc<Connector>,
-    ) -> Result<(Arc<Account>, Arc<Credential>), Error> {
-        if let Some(entry) = self.cache.entries.load().get(key)
-            && Arc::ptr_eq(&entry.connector, connector)
-        {
-            return Ok((Arc::clone(&entry.account), Arc::clone(&entry.credential)));
+    /// Reads the account, and waits for a token where it has none that works.
+    async fn read(&self, key: &AccountKey, connector: &Arc<Connector>) -> Result<Arc<Entry>, Error> {
+        if let Some(engine) = &self.engine {
+            engine.recovered(key).await;
         }
+        let mut trouble = None;
         loop {
-            let before = self.cache.forgotten.load(Ordering::SeqCst);
-            // Nothing that is held gets into the cache, so that a request finds it out there, without a lock.
-            if let Some(hold) = self.vault.held(key).await? {
-                return Err(Error::Frozen { by: hold.by });
+            let before = self.cache.forgotten();
+            let account = self.usable(key).await?;
+            let standing = self.standing(&account);
+            if standing == Standing::Over && trouble.is_none() {
+                trouble = Some(self.renewed(key).await);
+                continue;
             }
-            let account = self.vault.account(key).await?.ok_or_else(|| Error::Missing(key.clone()))?;
-            usable(&account)?;
-            let credential = render(&account, connector)?;
-            let account = Arc::new(account);
-            if let Some(entry) = self.remember(account, connector, credential, before) {
-                return Ok((entry.account, entry.credential));
+            let kept =
+                self.cache.remember(self.draft(account, connector, standing, trouble.flatten())?, before);
+            if let Some(entry) = kept {
+                return Ok(entry);
             }
         }
     }
 
-    /// Keeps what was read, unless an account changed since: then it must be read again. Who comes second
-    /// takes what the first one kept, so that all requests share one credential, and one end of it.
-    fn remember(
+    /// The account, if it may be used at all. Nothing that is held gets into the cache, so that a request finds it out
+    /// there, without a lock.
+    async fn usable(&self, key: &AccountKey) -> Result<Account, Error> {
+        if let Some(hold) = self.vault.held(key).await? {
+            return Err(Error::Frozen { by: hold.by });
+        }
+        let account = self.vault.account(key).await?.ok_or_else(|| Error::Missing(key.clone()))?;
+        usable(&account)?;
+        Ok(account)
+    }
+
+    fn standing(&self, account: &Account) -> Standing {
+        match &account.material {
+            Material::Static { .. } => Standing::Live(None),
+            Material::Oauth(grant) => standing(grant, self.clock().now()),
+        }
+    }
+
+    /// Waits for a token; says why there will be none for now.
+    async fn renewed(&self, key: &AccountKey) -> Option<Trouble> {
+        match &self.engine {
+            Some(engine) => engine.renewed(key).await.err(),
+            None => Some(Trouble::NoApp),
+        }
+    }
+
+    fn draft(
         &self,
-        account: Arc<Account>,
+        account: Account,
         connector: &Arc<Connector>,
-        mut credential: Credential,
-        before: u64,
-    ) -> Option<Entry> {
-        let mut ends = self.cache.ends();
-        if self.cache.forgotten.load(Ordering::SeqCst) != before {
-            return None;
-        }
-        let entries = self.cache.entries.load();
-        if let Some(entry) = entries.get(&account.key)
-            && Arc::ptr_eq(&entry.connector, connector)
-        {
-            return Some(entry.clone());
-        }
-        credential.ended = ends.entry(account.key.clone()).or_default().clone();
-        let entry = Entry { account, connector: Arc::clone(connector), credential: Arc::new(credential) };
-        let mut entries = HashMap::clone(&entries);
-        entries.insert(entry.account.key.clone(), entry.clone());
-        self.cache.entries.store(Arc::new(entries));
-        Some(entry)
+        standing: Standing,
+        trouble: Option<Trouble>,
+    ) -> Result<Draft, Error> {
+        let clock = self.clock();
+        let (given, until) = match standing {
+            Standing::Live(until) => {
+                (Ok(render(&account, connector)?), until.map(|until| clock.instant(until)))
+            }
+            Standing::Closed(closed) => (Err(Withheld::Closed(closed)), None),
+            Standing::Over => {
+                let trouble = trouble.unwrap_or(Trouble::Busy);
+                (Err(Withheld::Trouble(trouble)), Some(Instant::now() + trouble.rest()))
+            }
+        };
+        let engine = self.engine.as_ref().filter(|_| given.is_ok());
+        let due = engine.and_then(|engine| engine.due(&account));
+        let used = engine
+            .filter(|_| matches!(account.material, Material::Oauth(_)))
+            .map(|engine| engine.usage(&account.key));
+        Ok(Draft {
+            due: due.map(|(due, obtained)| (clock.instant(due), obtained)),
+            account,
+            connector: Arc::clone(connector),
+            given,
+            until,
+            used,
+        })
+    }
+
+    fn clock(&self) -> Cow<'_, Clock> {
+        self.engine
+            .as_ref()
+            .map_or_else(|| Cow::Owned(Clock::system()), |engine| Cow::Borrowed(engine.clock()))
     }
 }
 
-impl Cache {
-    /// No holder can panic half-way, so what a poisoned lock guards is whole.
-    fn ends(&self) -> MutexGuard<'_, HashMap<AccountKey, CancellationToken>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+fn given(entry: &Entry) -> Result<Arc<Credential>, Error> {
+    let account = || entry.account.key.clone();
+    match &entry.given {
+        Ok(credential) => Ok(Arc::clone(credential)),
+        Err(Withheld::Closed(closed)) => Err(Error::Closed { account: account(), closed: *closed }),
+        Err(Withheld::Trouble(trouble)) => {
+            Err(Error::NoToken { host: token_host(&entry.connector, &entry.account), trouble: *trouble })
+        }
+    }
+}
+
+/// Whether the vault has another secret by now than the one that was refused.
+fn is_newer(now: &Account, refused: &Credential) -> bool {
+    match refused.obtained {
+        Some(obtained) => obtained_at(now) != Some(obtained),
+        None => Some(now.generation) != refused.generation,
+    }
+}
+
+fn obtained_at(account: &Account) -> Option<Timestamp> {
+    match &account.material {
+        Material::Oauth(grant) => grant.access.as_ref().map(|access| access.obtained),
+        Material::Static { .. } => None,
     }
 }
 
@@ -228,6 +307,7 @@ fn nothing(connector: &Connector) -> Credential {
         label: None,
         generation: None,
         authorization: None,
+        obtained: None,
         headers: Vec::new(),
         query: Vec::new(),
         signer: None,
@@ -261,6 +341,7 @@ fn render(account: &Account, connector: &Connector) -> Result<Credential, Error>
         label: Some(account.key.to_string().into()),
         generation: Some(account.generation),
         authorization: account.authorization.as_deref().map(Arc::from),
+        obtained: obtained_at(account),
         headers,
         query,
         signer,

@@ -8,11 +8,12 @@ use super::{
     refusal::{Code, Refusal},
 };
 use crate::{
-    credential::{self, principal_kind},
+    credential::{self, Closed, Trouble, principal_kind},
     host::Host,
     id::{AccountKey, Scope},
     identity,
     policy::{Denial, Permit, Why},
+    vault::Cause,
 };
 
 impl From<identity::Error> for Refusal {
@@ -107,6 +108,8 @@ impl Proxy {
                 key,
                 &format!("auth_revoked: the {} account for {} was revoked; ask an operator to connect it again", key.connector, key.principal),
             ),
+            Error::Closed { account, closed } => self.closed(account, *closed),
+            Error::NoToken { host, trouble } => no_token(key, host, *trouble),
             Error::Frozen { by } => {
                 let detail = format!("account_frozen: the {} account for {} was frozen by {by}; stop until it is released", key.connector, key.principal);
                 Refusal::new(Code::AccountFrozen, detail).with("by", by.as_str())
@@ -138,6 +141,43 @@ impl Proxy {
         }
     }
 
+    /// The authorization works no longer. Who is gone cannot be asked to consent again, and is not.
+    fn closed(&self, account: &AccountKey, closed: Closed) -> Refusal {
+        let (connector, principal) = (&account.connector, &account.principal);
+        let (code, what) = match closed {
+            Closed::SubjectGone(cause) => (
+                Code::AuthRevoked,
+                format!(
+                    "the user or installation behind the {connector} account for {principal} is gone ({}); an operator has to connect another one",
+                    cause.as_str()
+                ),
+            ),
+            Closed::Reauthorize(cause @ (Cause::Revoked | Cause::UserDisabled | Cause::Uninstalled)) => (
+                Code::AuthRevoked,
+                format!(
+                    "the authorization of the {connector} account for {principal} was taken back at the provider ({}); ask a person to connect it again",
+                    cause.as_str()
+                ),
+            ),
+            Closed::Reauthorize(cause) => (
+                Code::AuthExpired,
+                format!(
+                    "the authorization of the {connector} account for {principal} has ended ({}); ask a person to connect it again",
+                    cause.as_str()
+                ),
+            ),
+            Closed::NeedsUser(cause) => (
+                Code::AuthExpired,
+                format!(
+                    "the provider wants the user of the {connector} account for {principal} to sign in again ({}); ask them to",
+                    cause.as_str()
+                ),
+            ),
+        };
+        let refusal = self.reconnect(code, account, &format!("{}: {what}", code.as_str()));
+        refusal.with("cause", closed.cause().as_str())
+    }
+
     fn reconnect(&self, code: Code, key: &AccountKey, detail: &str) -> Refusal {
         let refusal = Refusal::new(code, detail)
             .with("connector", key.connector.as_str())
@@ -147,6 +187,44 @@ impl Proxy {
             None => refusal,
         }
     }
+}
+
+/// There is no token at present, and nobody has to connect anything for that to change.
+fn no_token(key: &AccountKey, host: &str, trouble: Trouble) -> Refusal {
+    let what = match trouble {
+        Trouble::Unreachable { .. } => format!(
+            "{host}, which gives the {} account its tokens, cannot be reached or gives none",
+            key.connector
+        ),
+        Trouble::AppPaused { .. } => format!(
+            "{host} refuses the app of the {} account; an operator corrects it in oauth.apps",
+            key.connector
+        ),
+        Trouble::NoApp => {
+            format!("no app is configured to obtain a token from {host}; an operator adds it to oauth.apps")
+        }
+        Trouble::Unreadable => format!(
+            "the last answer of {host} cannot be read; an operator corrects the dialect of the connector {}",
+            key.connector
+        ),
+        Trouble::Slow | Trouble::Busy => {
+            format!("a token is being obtained from {host}, which takes its time")
+        }
+        Trouble::Interrupted => format!("obtaining a token from {host} was interrupted"),
+        Trouble::Vault => {
+            return Refusal::new(
+                Code::VaultUnavailable,
+                "vault_unavailable: a new token could not be kept, so none was obtained and nothing was sent; try again",
+            );
+        }
+    };
+    let asked = trouble.retry_after();
+    let seconds = (asked.as_secs() + u64::from(asked.subsec_nanos() > 0)).max(1);
+    let detail = format!("upstream_unreachable: {what}; nothing was sent, try again in {seconds} s");
+    Refusal::new(Code::UpstreamUnreachable, detail)
+        .with("host", host)
+        .with("why", trouble.why())
+        .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 /// Where a person reads how to connect this account.

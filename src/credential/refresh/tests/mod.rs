@@ -1,0 +1,8 @@
+//! The engine against a scripted provider, hours in milliseconds.
+
+mod crashes;
+mod failures;
+mod flights;
+mod outcomes;
+mod times;
+mod world;
