@@ -2,24 +2,40 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{sync::broadcast::error::RecvError, time::Instant};
 
 use crate::{
     audit::{Audit, Event, Kind},
-    credential::Resolver,
+    credential::{Engine, Resolver},
     drain::Drain,
     ruleset::{self, Outcome, Rules},
     vault::{self, Change, Vault},
 };
 
 /// Follows the policy files: counts, logs and records what became of each change.
-pub(super) fn policy(rules: &Rules, audit: &Audit, metrics: ruleset::Metrics, drain: &Drain) {
+pub(super) fn policy(
+    rules: &Rules,
+    engine: &Engine,
+    audit: &Audit,
+    metrics: ruleset::Metrics,
+    drain: &Drain,
+) {
     metrics.in_use(&rules.current().revision);
-    let (audit, spawner) = (audit.clone(), drain.clone());
+    let (audit, engine, spawner) = (audit.clone(), engine.clone(), drain.clone());
     rules.watch(drain, move |outcome| {
         metrics.count(&outcome);
+        if matches!(outcome, Outcome::Loaded(_)) {
+            spawner.spawn(read_again(engine.clone()));
+        }
         spawner.spawn(record(audit.clone(), event(&outcome)));
     });
+}
+
+/// Other connectors may understand an answer that those before did not.
+async fn read_again(engine: Engine) {
+    if let Err(error) = engine.connectors_changed().await {
+        tracing::warn!(%error, "what could not be read before was not read again");
+    }
 }
 
 fn event(outcome: &Outcome) -> Event {
@@ -38,21 +54,32 @@ fn event(outcome: &Outcome) -> Event {
     }
 }
 
+/// For each moment that counting accounts takes, so many go by without.
+const COUNTING: u32 = 20;
+
 /// Follows the vault: a changed account is read anew at its next request, and one that may no longer be used
 /// ends its open streams.
 pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metrics, drain: &Drain) {
     let mut changes = vault.changes();
     let (vault, stopping) = (vault.clone(), drain.clone());
     drain.spawn(async move {
+        let (mut is_counted, mut count_at) = (false, Instant::now());
         loop {
-            match vault.status().await {
-                Ok(overview) => metrics.show(&overview),
-                Err(error) => tracing::warn!(%error, "the accounts could not be counted"),
-            }
             let told = tokio::select! {
                 told = changes.recv() => told,
+                () = tokio::time::sleep_until(count_at), if !is_counted => {
+                    let begun = Instant::now();
+                    match vault.status().await {
+                        Ok(overview) => metrics.show(&overview),
+                        Err(error) => tracing::warn!(%error, "the accounts could not be counted"),
+                    }
+                    // Counting opens every account: of thousands that change all the time, it is done now and then.
+                    (is_counted, count_at) = (true, Instant::now() + begun.elapsed() * COUNTING);
+                    continue;
+                }
                 () = stopping.begun() => return,
             };
+            is_counted = false;
             match told {
                 Ok(Change::Account(key)) => resolver.changed(&key).await,
                 Ok(Change::Whole(whose)) => resolver.whole_changed(&whose).await,

@@ -1,6 +1,7 @@
 //! The composition root: opens everything, binds everything, returns the addresses, then serves.
 
 mod follow;
+mod refresh;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ use crate::{
     drain::Drain,
     fetch,
     identity::{self, FetchJwks, Gate, Workload},
+    oauth,
     proxy::{self, Metrics, Parts, Proxy, Upstream, upstream::Pool},
     ruleset::{self, LoadError, Rules},
     telemetry,
@@ -65,6 +67,9 @@ pub enum Error {
     /// The CA, or the roots that providers are checked by.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    /// The apps of the oauth section.
+    #[error(transparent)]
+    Oauth(#[from] oauth::ConfigError),
     /// The identity section.
     #[error(transparent)]
     Identity(#[from] identity::ConfigError),
@@ -123,7 +128,9 @@ impl App {
         let dialer = Dialer::new(overrides, guard, config.limits.connect_timeout);
         let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
         let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
-        let resolver = Resolver::new(Arc::new(vault.clone()));
+        let ways = (&dialer, &roots);
+        let engine = refresh::engine(&config, &vault, &rules, ways, &registry, &drain)?;
+        let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
         let proxy = Proxy::new(Parts {
             gate: Gate::new(config.identity, fetch_keys(&roots), &drain)?,
             workload: Workload::Local,
@@ -140,12 +147,15 @@ impl App {
             metrics: Arc::new(Metrics::register(&registry, config.telemetry.tenant_labels)?),
             drain: drain.clone(),
         });
-        follow::policy(&rules, &audit, ruleset::Metrics::register(&registry)?, &drain);
+        follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, &drain);
         let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys(&roots), &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
+        // What an earlier process left undone is looked into before anybody is served.
+        engine.recover().await?;
+        engine.run(audit.clone());
         site.serve(people, &drain);
         socket.serve(desk, &drain);
         drain.spawn(proxy.run(agents));

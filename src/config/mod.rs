@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{admin, audit, identity, oauth, proxy, telemetry, tls, vault};
+use crate::{admin, audit, credential, identity, oauth, proxy, telemetry, tls, vault};
 
 /// The file's name in the working directory and in the XDG configuration directory.
 pub const FILE: &str = "keybearer.yaml";
@@ -35,6 +35,8 @@ pub struct Config {
     pub egress: proxy::Egress,
     /// The apps that providers know us by.
     pub oauth: oauth::Config,
+    /// Keeping tokens alive.
+    pub refresh: credential::Config,
     /// Accounts at rest.
     pub vault: vault::Config,
     /// What happened.
