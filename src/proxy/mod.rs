@@ -8,6 +8,7 @@
 //! arrival     identity   place      policy   credential outbound forward  answer  record
 //! ```
 
+mod again;
 mod answer;
 mod arrival;
 mod body;

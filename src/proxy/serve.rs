@@ -5,11 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
     ACTION, Proxy, TIMING,
+    again::Again,
     answer::Answer,
     arrival::{Arrival, Entry},
     forward, internal,
@@ -75,7 +76,13 @@ impl Proxy {
             Departure { arrival: &arrival, connector: place.connector(), endpoint, credential: &credential };
         let outbound = departure.prepare(&permit, parts, body, &self.limits, record).await?;
         record.begin().await?;
+        let again = Again::of(&permit, &place, &outbound, &credential);
         let response = forward::send(&self.upstream, outbound, self.limits.upstream_timeout, record).await?;
+        let (response, credential) = if response.status() == StatusCode::UNAUTHORIZED {
+            Box::pin(self.once_more(again, response, credential, record)).await
+        } else {
+            (response, credential)
+        };
         Ok(Passage::Theirs { response, credential, websocket: arrival.websocket })
     }
 

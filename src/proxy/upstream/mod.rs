@@ -63,6 +63,18 @@ impl Outbound {
         &self.endpoint.target.host
     }
 
+    /// The same request once more, where it has no body and no protocol to switch to.
+    pub(super) fn repeated(&self) -> Option<Request<RequestBody>> {
+        if self.upgrade || !http_body::Body::is_end_stream(self.request.body()) {
+            return None;
+        }
+        let mut request = Request::new(RequestBody::empty());
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.headers_mut() = self.request.headers().clone();
+        Some(request)
+    }
+
     /// Asks for an HTTP/1.1 connection of its own, whose protocol will be switched (RFC 9110 §7.8).
     #[must_use]
     pub fn upgrading(self) -> Self {
