@@ -37,6 +37,12 @@ debian_packages() {
     if [ "$(id -u)" = 0 ]; then as_root=; elif command -v sudo >/dev/null; then as_root=sudo
     else die "installing$missing needs root: run this as root or install sudo"; fi
     say "debian: installing$missing"
+    # The tests make servers of their own; the package need not make one, too.
+    [ -e /etc/postgresql-common/createcluster.conf ] || case $missing in
+    *postgresql*)
+        $as_root mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null ;;
+    esac
     $as_root apt-get -qq update
     # shellcheck disable=SC2086 # the list is words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null
@@ -60,6 +66,7 @@ node nodejs
 npm npm
 LIST
     python3 -c 'import ensurepip, ssl, venv' 2>/dev/null || printf ' python3 python3-venv'
+    [ -x /usr/lib/postgresql/15/bin/initdb ] || printf ' postgresql-15'
     [ -e /etc/ssl/certs/ca-certificates.crt ] || printf ' ca-certificates'
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{KeyText, Secrets};
 use crate::{
     id::{AccountKey, ConnectorName, Scope, TenantId, UserId},
-    vault::{Account, Hold, KeyRotation, Overview, Source, Status, Whole},
+    vault::{Account, Hold, KeyRotation, Overview, Place, Source, Status, Whole},
 };
 
 /// One thing to do: `{"freeze": {"account": "acme/github/role:researcher", "by": "alice"}}`.
@@ -245,10 +245,13 @@ impl Held {
 /// What is in the vault, in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VaultOverview {
-    /// Where the accounts lie: `sled`.
+    /// Where the accounts lie: `sled`, `postgres`.
     pub backend: String,
     /// The store's directory, where it has one.
     pub dir: Option<PathBuf>,
+    /// The database, where it is one: `db.example:5432/keybearer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// Tells keys apart, and nothing else about them.
     pub key_fingerprint: String,
     /// How many tenants have accounts.
@@ -265,9 +268,15 @@ impl From<Overview> for VaultOverview {
         for ((connector, status), count) in overview.accounts {
             accounts.entry(connector).or_default().insert(status.to_owned(), count);
         }
+        let (dir, database) = match overview.place {
+            Some(Place::Dir(dir)) => (Some(dir), None),
+            Some(Place::Database(name)) => (None, Some(name)),
+            None => (None, None),
+        };
         Self {
             backend: overview.backend.as_str().to_owned(),
-            dir: overview.dir,
+            dir,
+            database,
             key_fingerprint: overview.key.to_string(),
             tenants: overview.tenants,
             accounts,

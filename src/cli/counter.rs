@@ -83,7 +83,8 @@ pub(super) async fn open_vault(
     }
     let (vault, made) = Vault::init(&config.vault, &config.data_dir, &claim, drain).await?;
     if made.store {
-        say(format!("made a vault in {}", config.data_dir.display()));
+        let place = vault.place().map_or_else(|| "memory".to_owned(), ToString::to_string);
+        say(format!("made a vault in {place}"));
     }
     if made.key {
         say("made its key: keep a copy of it elsewhere, without it nothing in the vault can be opened");

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::Failure;
-use crate::{app::App, config::Config, drain::Drain, vault};
+use crate::{admin::Client, app::App, config::Config, drain::Drain, vault};
 
 /// How long what the command left behind may go on using the proxy.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -41,7 +41,13 @@ impl Private {
         let owner =
             owner.map_err(|error| unread(error.to_string()))?.map_err(|error| unread(error.to_string()))?;
         if let Some(owner) = owner {
-            return Self::running(&config, &owner).await;
+            return Self::running(&config, &owner.to_string()).await;
+        }
+        // A vault in a database is nobody's own, but the rest of the data directory is.
+        if config.vault.backend == vault::Backend::Postgres
+            && Client::find(&config.admin_socket(), &Drain::default()).await?.is_some()
+        {
+            return Self::running(&config, "another proxy").await;
         }
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         (config.listen.proxy, config.listen.admin) = (anywhere, anywhere);
@@ -50,7 +56,7 @@ impl Private {
         Ok(Self { address: app.proxy, ca_pem: app.ca_pem.clone(), app: Some(app) })
     }
 
-    async fn running(config: &Config, owner: &vault::Owner) -> Result<Self, Failure> {
+    async fn running(config: &Config, owner: &str) -> Result<Self, Failure> {
         let address = config.listen.proxy;
         let failure = |why: &str| {
             Failure::new(format!("{owner} has the vault in {}, and {why}", config.data_dir.display()))

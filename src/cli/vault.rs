@@ -134,6 +134,14 @@ fn print(reply: &Reply, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
+/// Where the accounts lie, as one word and a name.
+fn place(overview: &VaultOverview) -> (&'static str, String) {
+    match (&overview.dir, &overview.database) {
+        (_, Some(name)) => ("database", name.clone()),
+        (dir, None) => ("directory", dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default()),
+    }
+}
+
 fn details(overview: &VaultOverview) -> [(&'static str, String); 6] {
     let counts = overview.accounts.iter().map(|(connector, by_status)| {
         let statuses = by_status.iter().map(|(status, count)| format!("{count} {status}"));
@@ -142,7 +150,7 @@ fn details(overview: &VaultOverview) -> [(&'static str, String); 6] {
     let accounts: Vec<_> = counts.collect();
     [
         ("backend", overview.backend.clone()),
-        ("directory", overview.dir.as_ref().map(|dir| dir.display().to_string()).unwrap_or_default()),
+        place(overview),
         ("key", overview.key_fingerprint.clone()),
         ("tenants", overview.tenants.to_string()),
         ("accounts", if accounts.is_empty() { "none".to_owned() } else { accounts.join("\n") }),

@@ -54,6 +54,12 @@ impl Config {
                 place(path);
             }
         }
+        if let Some(path) = &mut self.vault.password_file {
+            place(path);
+        }
+        if let Roots::File(path) = &mut self.vault.roots {
+            place(path);
+        }
         if let Some(path) = &mut self.admin.token_file {
             place(path);
         }

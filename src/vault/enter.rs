@@ -1,18 +1,15 @@
 //! Opening and making a vault: the directory, the key, the store, in this order.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc};
 
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Backend, Change, Claim, Config, Error, Inner, KeyError, KeySource, StoreError, Vault,
+    Backend, Change, Claim, Config, Error, Inner, KeyError, KeySource, Place, StoreError, Vault,
     keys::{HEADER, Header, Keys, Sources},
     lock::Lock,
     seal::Key,
-    store::{MemoryStore, SledStore, Store},
+    store::{MemoryStore, PostgresStore, SledStore, Store},
 };
 use crate::drain::Drain;
 
@@ -83,22 +80,58 @@ impl Vault {
         drain: &Drain,
         entry: Entry,
     ) -> Result<(Self, Initialised), Error> {
-        if config.backend != Backend::Sled {
-            return Err(Error::NotSupported(config.backend));
-        }
-        let (data_dir, claim, opening) = (data_dir.to_owned(), claim.clone(), drain.clone());
         let key = config.key.clone().unwrap_or_else(|| KeySource::File(data_dir.join(KEY_FILE)));
         let sources = Sources { key, next: config.next_key.clone() };
+        match config.backend {
+            Backend::Sled => Self::enter_directory(sources, data_dir, claim, drain, entry).await,
+            Backend::Postgres => Self::enter_database(config, sources, drain, entry).await,
+            Backend::Broker | Backend::Memory => Err(Error::NotSupported(config.backend)),
+        }
+    }
+
+    async fn enter_directory(
+        sources: Sources,
+        data_dir: &Path,
+        claim: &Claim,
+        drain: &Drain,
+        entry: Entry,
+    ) -> Result<(Self, Initialised), Error> {
+        let (data_dir, claim, opening) = (data_dir.to_owned(), claim.clone(), drain.clone());
         let dir = data_dir.join(DIR);
-        let (from, sources) = (sources.clone(), Some(sources));
+        let from = sources.clone();
         let (store, keys, new_key) = drain
             .spawn_blocking(move || enter_blocking(&data_dir, &claim, &from, entry, opening))
             .await
             .map_err(|error| StoreError::from_join(&dir, &error))??;
-        let store = Box::new(store);
-        let keyring = (keys, sources);
-        let (vault, new_store) = Self::over(store, keyring, Backend::Sled, Some((dir, entry)), drain).await?;
+        let (keyring, place) = ((keys, Some(sources)), Some((Place::Dir(dir), entry)));
+        let (vault, new_store) = Self::over(Box::new(store), keyring, Backend::Sled, place, drain).await?;
         Ok((vault, Initialised { key: new_key, store: new_store }))
+    }
+
+    /// Others may be at it, too, and only one of them may make the vault and its key: so that is done under the
+    /// database's lock.
+    async fn enter_database(
+        config: &Config,
+        sources: Sources,
+        drain: &Drain,
+        entry: Entry,
+    ) -> Result<(Self, Initialised), Error> {
+        let url = config.url.as_ref().ok_or(Error::NoUrl)?;
+        let place = Place::Database(url.to_string());
+        let store = PostgresStore::open(url, config, drain).await?;
+        let exists = store.exists().await? && store.header().await?.is_some();
+        if !exists && entry == Entry::Existing {
+            return Err(Error::NoVault(place));
+        }
+        let entering = if exists { None } else { Some(store.enter().await?) };
+        let is_sealed = exists || store.header().await?.is_some();
+        let (from, at) = (sources.clone(), place.clone());
+        let keyed = drain.spawn_blocking(move || load_keys(&from, is_sealed, &at)).await;
+        let (keys, new_key) = keyed.map_err(|_| Error::Interrupted)??;
+        let (keyring, place) = ((keys, Some(sources)), Some((place, entry)));
+        let made = Self::over(Box::new(store), keyring, Backend::Postgres, place, drain).await;
+        drop(entering);
+        made.map(|(vault, new_store)| (vault, Initialised { key: new_key, store: new_store }))
     }
 
     /// Takes the one of these keys that the store's header is of, or writes the header of a new store with the first.
@@ -107,14 +140,14 @@ impl Vault {
         store: Box<dyn Store>,
         (keys, sources): (Vec<Key>, Option<Sources>),
         backend: Backend,
-        place: Option<(PathBuf, Entry)>,
+        place: Option<(Place, Entry)>,
         drain: &Drain,
     ) -> Result<(Self, bool), Error> {
         let header = store.header().await?;
         let is_new = header.is_none();
         let keys = match (header, &place) {
             (Some(header), _) => Keys::fitting(&header, &keys, sources)?,
-            (None, Some((dir, Entry::Existing))) => return Err(Error::NoVault(dir.clone())),
+            (None, Some((place, Entry::Existing))) => return Err(Error::NoVault(place.clone())),
             (None, _) if !store.rows(None).await?.is_empty() => {
                 return Err(Error::unopened(HEADER, "it is missing"));
             }
@@ -128,8 +161,8 @@ impl Vault {
         if let Some(others) = store.changes() {
             drain.detach(tell(others, changes.clone()));
         }
-        let dir = place.map(|(dir, _)| dir);
-        Ok((Self(Arc::new(Inner { store, keys, backend, dir, drain: drain.clone(), changes })), is_new))
+        let place = place.map(|(place, _)| place);
+        Ok((Self(Arc::new(Inner { store, keys, backend, place, drain: drain.clone(), changes })), is_new))
     }
 }
 
@@ -138,6 +171,25 @@ async fn tell(mut others: mpsc::Receiver<Change>, changes: broadcast::Sender<Cha
     while let Some(change) = others.recv().await {
         let _ = changes.send(change); // an error says that nobody listens
     }
+}
+
+/// The keys of a vault that is there, or a new one's. Says whether one was made. Blocks.
+fn load_keys(sources: &Sources, exists: bool, place: &Place) -> Result<(Vec<Key>, bool), Error> {
+    let next = sources.load_next()?;
+    let (key, new_key) = match sources.key.load() {
+        Ok(key) => (Some(key), false),
+        // The key before the next one may be gone when the next one is the vault's.
+        Err(KeyError::NoFile(_) | KeyError::NoValue(_)) if exists && next.is_some() => (None, false),
+        Err(source @ (KeyError::NoFile(_) | KeyError::NoValue(_))) if exists => {
+            return Err(Error::KeyGone { place: place.clone(), source });
+        }
+        Err(KeyError::NoFile(_)) => {
+            let (key, is_new) = sources.key.load_or_create()?;
+            (Some(key), is_new)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok((key.into_iter().chain(next).collect(), new_key))
 }
 
 /// Takes the directory first, so that nothing is read or made while another process is at it.
@@ -150,27 +202,14 @@ fn enter_blocking(
 ) -> Result<(SledStore, Vec<Key>, bool), Error> {
     let dir = data_dir.join(DIR);
     if entry == Entry::Existing && !SledStore::exists(&dir) {
-        return Err(Error::NoVault(dir)); // and no directory made for a lock
+        return Err(Error::NoVault(Place::Dir(dir))); // and no directory made for a lock
     }
     let lock = Lock::acquire(data_dir, claim)?;
     let exists = SledStore::exists(&dir);
-    let next = sources.load_next()?;
-    let (key, new_key) = match sources.key.load() {
-        Ok(key) => (Some(key), false),
-        // The key before the next one may be gone when the next one is the vault's.
-        Err(KeyError::NoFile(_) | KeyError::NoValue(_)) if exists && next.is_some() => (None, false),
-        Err(source @ (KeyError::NoFile(_) | KeyError::NoValue(_))) if exists => {
-            return Err(Error::KeyGone { dir, source });
-        }
-        Err(KeyError::NoFile(_)) => {
-            let (key, is_new) = sources.key.load_or_create()?;
-            (Some(key), is_new)
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (keys, new_key) = load_keys(sources, exists, &Place::Dir(dir.clone()))?;
     if !exists {
         SledStore::make(&dir, &lock)?;
     }
     let store = SledStore::open(&dir, lock, drain)?;
-    Ok((store, key.into_iter().chain(next).collect(), new_key))
+    Ok((store, keys, new_key))
 }

@@ -1,27 +1,32 @@
 //! Why the vault did not do it.
 
-use std::path::PathBuf;
-
-use super::{Backend, Fingerprint, KeyError, LockError, SecretError, StoreError};
+use super::{Backend, Fingerprint, KeyError, LockError, Place, SecretError, StoreError};
 use crate::id::AccountKey;
 
 /// Why the vault did not do it. No message shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A backend that this version does not have.
-    #[error("vault.backend: {} is not supported yet: use sled", .0.as_str())]
+    #[error("vault.backend: {} is not supported yet: use sled or postgres", .0.as_str())]
     NotSupported(Backend),
+    /// No database is named.
+    #[error(
+        "vault.backend is postgres, and vault.url does not say where: write it as in postgres://keybearer@db.example/keybearer"
+    )]
+    NoUrl,
     /// Nothing was ever made here.
-    #[error("there is no vault in {}: run `keybearer vault init`", .0.display())]
-    NoVault(PathBuf),
+    #[error("there is no vault in {0}: run `keybearer vault init`")]
+    NoVault(Place),
     /// The key is not there, or is not one.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The key is missing while there is a vault sealed with it.
-    #[error("the vault in {} is sealed with a key that is not there ({source}); without it nothing in there can be opened", dir.display())]
+    #[error(
+        "the vault in {place} is sealed with a key that is not there ({source}); without it nothing in there can be opened"
+    )]
     KeyGone {
-        /// The vault's directory.
-        dir: PathBuf,
+        /// Where the vault is.
+        place: Place,
         /// Why there is no key.
         source: KeyError,
     },
@@ -83,6 +88,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the vault is only away, so that it will say more when it is back.
+    #[must_use]
+    pub const fn is_of_the_moment(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Unreachable { .. }))
+    }
+
     /// What is not one account does not open.
     pub(super) fn unopened(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self::Unopened { what: what.into(), why: why.into(), removable: false }

@@ -50,7 +50,7 @@ mod tests {
         let metrics = Metrics::register(&registry).unwrap();
         let mut overview = Overview {
             backend: Backend::Memory,
-            dir: None,
+            place: None,
             key: Key::generate().unwrap().fingerprint(),
             tenants: 1,
             accounts: [(("slack".parse().unwrap(), "active"), 1)].into(),

@@ -7,6 +7,7 @@
 
 mod account;
 mod change;
+mod config;
 mod encoded;
 mod enter;
 mod error;
@@ -23,13 +24,13 @@ mod seal;
 mod secret_input;
 mod store;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use serde::Deserialize;
 use tokio::sync::broadcast;
 
 pub use self::{
     account::{Account, Material, NewAccount, Status},
+    config::{Backend, Config, Place},
     enter::Initialised,
     error::Error,
     fact::{Fact, FactKey, FactKind},
@@ -42,7 +43,7 @@ pub use self::{
     rotate::KeyRotation,
     seal::Fingerprint,
     secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input},
-    store::Error as StoreError,
+    store::{DatabaseUrl, Error as StoreError, UrlError},
 };
 use self::{
     keys::Keys,
@@ -54,47 +55,6 @@ use crate::{
     id::{AccountKey, ConnectorName, TenantId},
 };
 
-/// The `vault:` section.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where the accounts lie.
-    pub backend: Backend,
-    /// Where the key-encryption key is; `vault.key` in the data directory if left out.
-    pub key: Option<KeySource>,
-    /// The key that is to follow it: what `vault rotate-key` seals the vault with. The vault opens with either.
-    pub next_key: Option<KeySource>,
-}
-
-/// Where the accounts lie.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// Embedded, in the data directory.
-    #[default]
-    Sled,
-    /// A shared database. Not supported yet.
-    Postgres,
-    /// A vault that another keybearer serves. Not supported yet.
-    Broker,
-    /// In this process's memory, for [`Vault::in_memory`]. No configuration can name it.
-    #[serde(skip)]
-    Memory,
-}
-
-impl Backend {
-    /// As the configuration names it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sled => "sled",
-            Self::Postgres => "postgres",
-            Self::Broker => "broker",
-            Self::Memory => "memory",
-        }
-    }
-}
-
 /// The vault. Cloning is cheap.
 ///
 /// A change that has begun is finished and told to [`Vault::changes`] even if the caller goes away.
@@ -105,7 +65,7 @@ struct Inner {
     store: Box<dyn Store>,
     keys: Keys,
     backend: Backend,
-    dir: Option<PathBuf>,
+    place: Option<Place>,
     drain: Drain,
     changes: broadcast::Sender<Change>,
 }
@@ -126,8 +86,8 @@ pub enum Change {
 pub struct Overview {
     /// Where the accounts lie.
     pub backend: Backend,
-    /// The store's directory, where it has one.
-    pub dir: Option<PathBuf>,
+    /// Where the store is, if it is anywhere.
+    pub place: Option<Place>,
     /// The key's fingerprint.
     pub key: Fingerprint,
     /// How many tenants have accounts.
@@ -188,7 +148,7 @@ impl Vault {
     pub async fn status(&self) -> Result<Overview, Error> {
         let mut overview = Overview {
             backend: self.0.backend,
-            dir: self.0.dir.clone(),
+            place: self.0.place.clone(),
             key: self.key(),
             tenants: 0,
             accounts: BTreeMap::new(),
@@ -225,6 +185,12 @@ impl Vault {
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.0.changes.subscribe()
+    }
+
+    /// Where the store is, if it is anywhere.
+    #[must_use]
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
     }
 
     async fn opened(
@@ -280,7 +246,7 @@ impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault")
             .field("backend", &self.0.backend)
-            .field("dir", &self.0.dir)
+            .field("place", &self.0.place)
             .finish_non_exhaustive()
     }
 }

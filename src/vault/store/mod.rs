@@ -2,6 +2,7 @@
 
 mod leases;
 mod memory;
+mod postgres;
 mod rows;
 mod sled;
 mod watermark;
@@ -15,7 +16,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinError};
 
-pub(super) use self::{memory::MemoryStore, sled::SledStore};
+pub use self::postgres::{DatabaseUrl, UrlError};
+pub(super) use self::{memory::MemoryStore, postgres::PostgresStore, sled::SledStore};
 use super::{Change, FactKey, FactKind};
 use crate::id::{AccountKey, TenantId};
 
@@ -226,6 +228,45 @@ pub enum Error {
         /// How many were acknowledged.
         acknowledged: u64,
     },
+    /// The database is away, or does not answer in time. It is asked anew at the next use.
+    #[error("PostgreSQL at {database} cannot be reached: {why}")]
+    Unreachable {
+        /// Where, without user and password.
+        database: String,
+        /// What the system or the server said.
+        why: String,
+    },
+    /// The database answered, and did not do it: wrong password, missing rights, no room.
+    #[error("PostgreSQL at {database} refused: {why}")]
+    Database {
+        /// Where, without user and password.
+        database: String,
+        /// What the server said.
+        why: String,
+    },
+    /// A later version has been here.
+    #[error(
+        "the vault in PostgreSQL at {database} has schema {found}, and this keybearer knows {known}: run the newer version"
+    )]
+    Newer {
+        /// Where, without user and password.
+        database: String,
+        /// The schema that is there.
+        found: i32,
+        /// The newest that is known.
+        known: i32,
+    },
+    /// `vault.password_file` is not what it should be.
+    #[error("cannot take the database's password from {}: {why}", path.display())]
+    Password {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `vault.roots` cannot be read.
+    #[error("vault.roots: {0}")]
+    Roots(String),
     /// The process stops.
     #[error("the vault's work was interrupted: the process stops")]
     Interrupted,

@@ -1,5 +1,5 @@
-//! What holds over every store (`suite`, `refresh`, `rotation`), what holds of opening (`opening`), and what the disk may do
-//! (`disk`).
+//! What holds over every store (`suite`, `refresh`, `rotation`), what holds of opening (`opening`), and what the disk
+//! (`disk`) and a shared database (`database`) may do.
 
 /// Makes a test of each fact for each store.
 macro_rules! over_every_store {
@@ -15,16 +15,26 @@ macro_rules! over_every_store {
                 super::$fact(&vault).await;
             })*
         }
+        mod postgres {
+            $(#[tokio::test] async fn $fact() {
+                let (_dir, vault) = super::in_database().await;
+                super::$fact(&vault).await;
+            })*
+        }
     };
 }
 
+mod database;
 mod disk;
 mod opening;
+#[path = "../../../tests/it/support/postgres.rs"]
+mod postgres;
 mod refresh;
+mod relay;
 mod rotation;
 mod suite;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -115,6 +125,28 @@ async fn on_disk() -> (TempDir, Vault) {
     let dir = tempfile::tempdir().unwrap();
     let vault = init(dir.path()).await;
     (dir, vault)
+}
+
+/// A vault in a database of its own.
+async fn in_database() -> (TempDir, Vault) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = at_database(&postgres::Postgres::shared().database().await, dir.path());
+    let vault = Vault::init(&config, dir.path(), &claim(), &Drain::default()).await.unwrap().0;
+    (dir, vault)
+}
+
+/// The configuration of a vault in this database, with its key in `dir`.
+fn at_database(url: &str, dir: &Path) -> Config {
+    crate::tls::init_crypto();
+    Config {
+        backend: Backend::Postgres,
+        url: Some(DatabaseUrl::parse(url).unwrap()),
+        key: Some(KeySource::File(dir.join("vault.key"))),
+        // Or a busy machine makes it doubt.
+        timeout: Duration::from_mins(1),
+        offline_use: Duration::from_mins(10),
+        ..Config::default()
+    }
 }
 
 /// sled without the vault around it. Its threads may hold its lock for an instant after a vault was dropped.

@@ -119,11 +119,12 @@ async fn a_vault_without_its_header_is_not_made_anew() {
 #[tokio::test]
 async fn a_backend_to_come_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
-    for (backend, name) in [(Backend::Postgres, "postgres"), (Backend::Broker, "broker")] {
-        let config = Config { backend, ..Config::default() };
-        let refused = open_with(&config, dir.path()).await.unwrap_err().to_string();
-        assert!(refused.contains(name) && refused.contains("not supported yet"), "{refused}");
-    }
+    let config = Config { backend: Backend::Broker, ..Config::default() };
+    let refused = open_with(&config, dir.path()).await.unwrap_err().to_string();
+    assert!(refused.contains("broker") && refused.contains("not supported yet"), "{refused}");
+    let config = Config { backend: Backend::Postgres, ..Config::default() };
+    let refused = open_with(&config, dir.path()).await.unwrap_err().to_string();
+    assert!(refused.contains("vault.url"), "{refused}");
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! What holds over every store of leases, intents, answers, commits and notes.
 
-use std::time::Duration;
-
 use super::*;
 
 over_every_store!(
