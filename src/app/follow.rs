@@ -1,8 +1,11 @@
 //! What goes on beside the requests: policy files and accounts that change.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use tokio::{
+    sync::broadcast::error::RecvError,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     audit::{Audit, Event, Kind},
@@ -11,6 +14,11 @@ use crate::{
     ruleset::{self, Outcome, Rules},
     vault::{self, Change, Vault},
 };
+
+/// How often the accounts are counted at most.
+const COUNTED: Duration = Duration::from_secs(2);
+/// For each moment that it takes, so many go by without: with thousands of accounts something always changes.
+const COUNTING: u32 = 20;
 
 /// Follows the policy files: counts, logs and records what became of each change.
 pub(super) fn policy(
@@ -54,38 +62,50 @@ fn event(outcome: &Outcome) -> Event {
     }
 }
 
-/// For each moment that counting accounts takes, so many go by without.
-const COUNTING: u32 = 20;
-
 /// Follows the vault: a changed account is read anew at its next request, and one that may no longer be used
 /// ends its open streams.
-pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metrics, drain: &Drain) {
+pub(super) fn accounts(vault: &Vault, resolver: Resolver, drain: &Drain) {
     let mut changes = vault.changes();
-    let (vault, stopping) = (vault.clone(), drain.clone());
+    let stopping = drain.clone();
     drain.spawn(async move {
-        let (mut is_counted, mut count_at) = (false, Instant::now());
         loop {
             let told = tokio::select! {
                 told = changes.recv() => told,
-                () = tokio::time::sleep_until(count_at), if !is_counted => {
-                    let begun = Instant::now();
-                    match vault.status().await {
-                        Ok(overview) => metrics.show(&overview),
-                        Err(error) => tracing::warn!(%error, "the accounts could not be counted"),
-                    }
-                    // Counting opens every account: of thousands that change all the time, it is done now and then.
-                    (is_counted, count_at) = (true, Instant::now() + begun.elapsed() * COUNTING);
-                    continue;
-                }
                 () = stopping.begun() => return,
             };
-            is_counted = false;
             match told {
                 Ok(Change::Account(key)) => resolver.changed(&key).await,
                 Ok(Change::Whole(whose)) => resolver.whole_changed(&whose).await,
                 Ok(Change::Unknown) | Err(RecvError::Lagged(_)) => resolver.all_changed().await,
                 Err(RecvError::Closed) => return,
             }
+        }
+    });
+}
+
+/// Counts the accounts, now and after changes: apart from what follows them, because it opens every one of them, and
+/// no more often than [`COUNTED`] and [`COUNTING`] say.
+pub(super) fn counts(vault: &Vault, metrics: vault::Metrics, drain: &Drain) {
+    let mut changes = vault.changes();
+    let (vault, stopping) = (vault.clone(), drain.clone());
+    drain.spawn(async move {
+        loop {
+            let begun = Instant::now();
+            match vault.status().await {
+                Ok(overview) => metrics.show(&overview),
+                Err(error) => tracing::warn!(%error, "the accounts could not be counted"),
+            }
+            let earliest = Instant::now() + COUNTED.max(begun.elapsed() * COUNTING);
+            let next_time = async {
+                let told = changes.recv().await;
+                sleep_until(earliest).await;
+                told
+            };
+            tokio::select! {
+                told = next_time => if told == Err(RecvError::Closed) { return },
+                () = stopping.begun() => return,
+            }
+            changes = changes.resubscribe(); // what came meanwhile is counted with it
         }
     });
 }

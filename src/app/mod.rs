@@ -151,7 +151,8 @@ impl App {
         let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys(&roots), &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
-        follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
+        follow::accounts(&vault, resolver, &drain);
+        follow::counts(&vault, vault::Metrics::register(&registry)?, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
         // What an earlier process left undone is looked into before anybody is served.
         engine.recover().await?;

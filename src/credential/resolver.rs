@@ -16,7 +16,7 @@ use crate::{
     catalog::{AuthType, Connector, Injection, Template},
     id::AccountKey,
     secret::Secret,
-    vault::{Account, Material, Status, Vault, Whole},
+    vault::{self, Account, Material, Status, Vault, Whole},
 };
 
 /// Resolves permits to credentials. Cloning is cheap.
@@ -139,15 +139,23 @@ impl Resolver {
     /// is frozen, or nobody can tell.
     pub async fn whole_changed(&self, whose: &Whole) {
         let known = self.cache.forget(|known| whose.has(known));
-        if !matches!(self.vault.holds_of(whose).await, Ok(holds) if holds.is_empty()) {
-            self.cache.end(&known);
+        match self.vault.holds_of(whose).await {
+            Ok(holds) if holds.is_empty() => {}
+            Err(error) if error.is_of_the_moment() => {}
+            Ok(_) | Err(_) => self.cache.end(&known),
         }
     }
 
+    /// While the vault is away, streams go on: it tells of a change when it is back.
     async fn end_unless_usable(&self, key: &AccountKey) {
-        let active = matches!(self.vault.account(key).await, Ok(Some(now)) if now.status == Status::Active);
-        if !active || !matches!(self.vault.held(key).await, Ok(None)) {
-            self.cache.end(std::slice::from_ref(key));
+        let is_usable = async {
+            let is_active = self.vault.account(key).await?.is_some_and(|now| now.status == Status::Active);
+            Ok::<_, vault::Error>(is_active && self.vault.held(key).await?.is_none())
+        };
+        match is_usable.await {
+            Ok(true) => {}
+            Err(error) if error.is_of_the_moment() => {}
+            Ok(false) | Err(_) => self.cache.end(std::slice::from_ref(key)),
         }
     }
 
