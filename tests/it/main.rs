@@ -36,6 +36,8 @@ mod provider;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod smoke;

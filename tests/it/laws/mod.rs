@@ -12,4 +12,4 @@ mod law_09_no_secret_leaves;
 mod law_10_no_credential_on_cleartext;
 mod law_11_streams_stream;
 mod law_12_decided_per_request;
-mod wire;
+pub(crate) mod wire;

@@ -43,10 +43,10 @@ use crate::support::{
 pub(super) const ACME: &str = SECRETS[0].1;
 
 /// HTTP versions by their ALPN names.
-pub(super) const ALPNS: [&str; 2] = ["http/1.1", "h2"];
+pub(crate) const ALPNS: [&str; 2] = ["http/1.1", "h2"];
 
 /// A request from acme's researcher without a body, for the default host.
-pub(super) fn asks(connection: &Connection, method: &str, path: &str) -> Request<Body> {
+pub(crate) fn asks(connection: &Connection, method: &str, path: &str) -> Request<Body> {
     inside(connection, method, HOST, path)
         .header("agent-identity", identity("acme", "researcher"))
         .body(Body::default())
@@ -54,7 +54,7 @@ pub(super) fn asks(connection: &Connection, method: &str, path: &str) -> Request
 }
 
 /// A tenant's own account of a connector.
-pub(super) fn key(tenant: &str, connector: &str) -> AccountKey {
+pub(crate) fn key(tenant: &str, connector: &str) -> AccountKey {
     AccountKey {
         tenant: TenantId::new(tenant).unwrap(),
         connector: ConnectorName::new(connector).unwrap(),
@@ -63,7 +63,7 @@ pub(super) fn key(tenant: &str, connector: &str) -> AccountKey {
 }
 
 /// Waits for something that no channel tells of. Fails after ten seconds.
-pub(super) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut found: impl FnMut() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut found: impl FnMut() -> F) -> T {
     for _ in 0..2000 {
         if let Some(found) = found().await {
             return found;

@@ -6,6 +6,7 @@ pub(crate) mod browser;
 pub(crate) mod direct;
 pub(crate) mod evidence;
 pub(crate) mod issuer;
+pub(crate) mod postgres;
 pub(crate) mod provider;
 pub(crate) mod raw;
 pub(crate) mod server;
