@@ -121,11 +121,7 @@ impl App {
         let socket = Socket::bind(&config.admin_socket())?;
         let (proxy_at, admin_at) = (address(&agents)?, address(&people)?);
 
-        let guard = AddressGuard::new(&config.egress.allow_addresses);
-        guard.add_own(proxy_at);
-        guard.add_own(admin_at);
-        let overrides = proxy::overrides(&config.egress).map_err(Error::Config)?;
-        let dialer = Dialer::new(overrides, guard, config.limits.connect_timeout);
+        let dialer = dialer(&config, [proxy_at, admin_at])?;
         let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
         let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
         let ways = (&dialer, &roots);
@@ -212,6 +208,16 @@ fn open_audit(config: &Config, registry: &Registry) -> Result<Audit, Error> {
 fn open_authority(config: &Config) -> Result<Authority, Error> {
     let dir = config.ca.dir.as_deref().filter(|_| !config.ca.ephemeral);
     Ok(Authority::open(dir)?)
+}
+
+/// Dials what the guard lets pass, which is none of our own addresses.
+fn dialer(config: &Config, own: [SocketAddr; 2]) -> Result<Dialer, Error> {
+    let guard = AddressGuard::new(&config.egress.allow_addresses);
+    for address in own {
+        guard.add_own(address);
+    }
+    let overrides = proxy::overrides(&config.egress).map_err(Error::Config)?;
+    Ok(Dialer::new(overrides, guard, config.limits.connect_timeout))
 }
 
 async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Error> {

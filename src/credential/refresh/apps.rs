@@ -29,7 +29,7 @@ pub(super) struct AppKey {
 #[derive(Debug)]
 pub(super) struct Apps {
     per_second: NonZeroU32,
-    apps: Mutex<HashMap<AppKey, Arc<App>>>,
+    known: Mutex<HashMap<AppKey, Arc<App>>>,
     hosts: Mutex<HashMap<(ConnectorName, String), Breaker>>,
 }
 
@@ -49,12 +49,12 @@ struct Pause {
 impl Apps {
     /// None yet; each will have so many attempts a second.
     pub(super) fn new(per_second: NonZeroU32) -> Self {
-        Self { per_second, apps: Mutex::default(), hosts: Mutex::default() }
+        Self { per_second, known: Mutex::default(), hosts: Mutex::default() }
     }
 
     /// The app.
     pub(super) fn app(&self, key: &AppKey) -> Arc<App> {
-        let mut apps = lock(&self.apps);
+        let mut apps = lock(&self.known);
         if let Some(app) = apps.get(key) {
             return Arc::clone(app);
         }

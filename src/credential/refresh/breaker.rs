@@ -85,11 +85,11 @@ mod tests {
         let now = Instant::now();
         let mut breaker = tripped(now);
         assert_eq!(breaker.admit(now), Err(FIRST));
-        assert_eq!(breaker.admit(now + SECOND), Err(FIRST - SECOND));
+        assert_eq!(breaker.admit(now + SECOND), Err(SECOND * 14));
         assert_eq!(breaker.admit(now + FIRST), Ok(()));
         assert_eq!(breaker.admit(now + FIRST), Err(FIRST * 2));
         breaker.failed(now + FIRST);
-        assert_eq!(breaker.admit(now + FIRST + SECOND), Err(FIRST * 2 - SECOND));
+        assert_eq!(breaker.admit(now + FIRST + SECOND), Err(SECOND * 29));
         breaker.answered();
         assert_eq!(breaker.admit(now + FIRST + SECOND), Ok(()));
     }

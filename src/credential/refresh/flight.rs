@@ -28,7 +28,7 @@ impl Flight {
     /// Waits for its end.
     pub(super) async fn landed(mut self) -> Landing {
         match self.landing.wait_for(Option::is_some).await {
-            Ok(landing) => landing.clone().unwrap_or(Err(Trouble::Interrupted)),
+            Ok(landing) => landing.unwrap_or(Err(Trouble::Interrupted)),
             Err(_) => Err(Trouble::Interrupted),
         }
     }

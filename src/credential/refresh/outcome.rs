@@ -239,7 +239,7 @@ impl Attempt<'_> {
 
     fn next(&self, account: &Account, grant: &Grant, state: GrantState, told: Vec<Told>) -> Verdict {
         let used = if self.is_used { Some(self.now) } else { grant.used };
-        let material = Material::Oauth(Box::new(Grant { state, used, ..grant.clone() }));
+        let material = Material::Oauth(Box::new(Grant { used, state, ..grant.clone() }));
         Verdict::Next(Box::new(Account { material, ..account.clone() }), told)
     }
 }

@@ -78,8 +78,8 @@ impl Engine {
     }
 
     /// Tells of something that changed no account. It waits in memory only.
-    pub(super) fn tell(&self, key: &AccountKey, event: &'static str, detail: String) {
-        let told = event_of(key, Told::new(event).with_detail(Some(&detail)));
+    pub(super) fn tell(&self, key: &AccountKey, event: &'static str, detail: &str) {
+        let told = event_of(key, Told::new(event).with_detail(Some(detail)));
         super::lock(&self.0.untold).push_back(told);
         self.0.noted.notify_one();
     }

@@ -100,7 +100,7 @@ impl Engine {
             let now = parts.clock.now();
             let wake = parts.clock.instant(table.first().unwrap_or(Timestamp::MAX).min(after(now, TICK)));
             tokio::select! {
-                changed = changes.recv() => match changed {
+                told = changes.recv() => match told {
                     Ok(Change::Account(key)) => self.plan(&key, Timestamp::MIN, &mut table).await,
                     Ok(Change::Whole(_) | Change::Unknown) | Err(RecvError::Lagged(_)) => self.plan_all(&mut table).await,
                     Err(RecvError::Closed) => return,
@@ -203,7 +203,7 @@ impl Engine {
         self.tell(
             key,
             "account.expiring",
-            format!("its authorization ends in {days} days; connect it again before"),
+            &format!("its authorization ends in {days} days; connect it again before"),
         );
     }
 

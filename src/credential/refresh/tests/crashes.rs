@@ -37,7 +37,7 @@ fn killed_after(steps: usize, grace: Duration) -> Survived {
         let vault = Vault::in_memory(&Drain::default()).await.unwrap();
         let clock = clock();
         vault.add(connected(&clock, key(), HOUR)).await.unwrap();
-        let world = World::over(vault, Provider::new(clock.clone()), clock, connector(rotating()));
+        let world = World::over(vault, Provider::new(clock.clone()), clock, connector(&rotating()));
         world.provider.book.lock().unwrap().grace = grace;
         tokio::time::sleep(HOUR).await;
         let asked = world.token();

@@ -22,7 +22,7 @@ fn hosts() -> serde_json::Value {
 async fn fewer_scopes_than_before_are_stored_and_enforced_and_told() {
     let world = answered_with(rotating(), json!({"scope": "read"})).await;
     assert_eq!(world.token().await.unwrap(), "access-token-1");
-    let write = world.permit_of("acme", http::Method::POST);
+    let write = world.permit_of("acme", &http::Method::POST);
     let refused = world.resolver.resolve(&write, &world.current(), None).await;
     assert!(matches!(refused, Err(Error::Scopes { .. })), "the provider took it away");
     assert_eq!(world.told().await, ["account.refreshed", "account.scopes_narrowed"]);

@@ -109,11 +109,11 @@ impl Provider {
         self.book.lock().unwrap().posts.len()
     }
 
-    fn answer(&self, status: u16, body: &Value, retry_after: Option<u64>) -> Result<RawAnswer, Failure> {
+    fn answer(&self, status: u16, body: &Value, retry_after: Option<u64>) -> RawAnswer {
         let received = self.clock.now();
         let head = json!({"grant": "refresh", "status": status, "received": received, "date": null,
             "retry_after_seconds": retry_after});
-        Ok(RawAnswer::from_secret(&secret(&format!("{head}\n{body}"))).unwrap())
+        RawAnswer::from_secret(&secret(&format!("{head}\n{body}"))).unwrap()
     }
 }
 
@@ -160,21 +160,21 @@ impl Exchange for Provider {
         match reply {
             None => {
                 let (status, body) = self.book.lock().unwrap().exchange(&token);
-                self.answer(status, &body, None)
+                Ok(self.answer(status, &body, None))
             }
-            Some(Reply::Says(status, body)) => self.answer(status, &body, None),
-            Some(Reply::Later(status, seconds)) => self.answer(status, &json!({}), Some(seconds)),
+            Some(Reply::Says(status, body)) => Ok(self.answer(status, &body, None)),
+            Some(Reply::Later(status, seconds)) => Ok(self.answer(status, &json!({}), Some(seconds))),
             Some(Reply::With(more)) => {
                 let (status, mut body) = self.book.lock().unwrap().exchange(&token);
                 for (name, value) in more.as_object().unwrap() {
                     body[name] = value.clone();
                 }
-                self.answer(status, &body, None)
+                Ok(self.answer(status, &body, None))
             }
             Some(Reply::Odd) => {
                 let (status, mut body) = self.book.lock().unwrap().exchange(&token);
                 body["token"] = body["access_token"].take();
-                self.answer(status, &body, None)
+                Ok(self.answer(status, &body, None))
             }
             Some(Reply::Lost) => {
                 self.book.lock().unwrap().exchange(&token);
@@ -184,7 +184,7 @@ impl Exchange for Provider {
             Some(Reply::After(wait)) => {
                 tokio::time::sleep(wait).await;
                 let (status, body) = self.book.lock().unwrap().exchange(&token);
-                self.answer(status, &body, None)
+                Ok(self.answer(status, &body, None))
             }
         }
     }
@@ -222,7 +222,7 @@ pub(super) fn clock() -> Clock {
     Clock::new(move || calendar + SignedDuration::try_from(begun.elapsed()).unwrap())
 }
 
-pub(super) fn connector(dialect: Value) -> Arc<Connector> {
+pub(super) fn connector(dialect: &Value) -> Arc<Connector> {
     let spec = json!({
         "hosts": ["api.crm.test", "{instance}.crm.test"],
         "auth": {"type": "oauth2", "token_url": "https://login.crm.test/token", "dialect": dialect},
@@ -276,7 +276,7 @@ impl World {
         let vault = Vault::in_memory(&Drain::default()).await.unwrap();
         let clock = clock();
         vault.add(connected(&clock, key(), life)).await.unwrap();
-        Self::over(vault, Provider::new(clock.clone()), clock, connector(dialect))
+        Self::over(vault, Provider::new(clock.clone()), clock, connector(&dialect))
     }
 
     pub(super) fn over(vault: Vault, provider: Provider, clock: Clock, connector: Arc<Connector>) -> Self {
@@ -307,13 +307,13 @@ impl World {
         Arc::clone(&self.connector.lock().unwrap())
     }
 
-    pub(super) fn permit_of(&self, tenant: &str, method: http::Method) -> Permit {
+    pub(super) fn permit_of(&self, tenant: &str, method: &http::Method) -> Permit {
         let connector = self.current();
         let path = CanonicalPath::parse("/deals").unwrap();
         let host = Host::parse("api.crm.test").unwrap();
         let spec_catalog = catalog_of(&connector);
         let located = spec_catalog.locate(&host, None).unwrap();
-        let route = located.operation(&method, &path, None).unwrap();
+        let route = located.operation(method, &path, None).unwrap();
         let op = Op {
             name: &route.operation.name,
             effect: route.operation.effect,
@@ -327,7 +327,7 @@ impl World {
     }
 
     pub(super) fn permit(&self) -> Permit {
-        self.permit_of("acme", http::Method::GET)
+        self.permit_of("acme", &http::Method::GET)
     }
 
     /// What a request gets.
@@ -410,6 +410,7 @@ pub(super) fn token(credential: &Credential) -> String {
     headers[http::header::AUTHORIZATION].to_str().unwrap().trim_start_matches("Bearer ").to_owned()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside what a grant may have")]
 pub(super) fn spent(text: &str) -> Option<Secret> {
     Some(secret(text))
 }
