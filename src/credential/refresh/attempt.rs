@@ -186,7 +186,10 @@ impl Held<'_> {
         let account = parts.vault.account(self.lease.key()).await.map_err(vault_trouble)?;
         let Some(account) = account else { return Ok(()) };
         let ready = Ready { account, ..before };
-        let Some(token) = ready.grant().and_then(|grant| grant.refresh.clone()) else { return Ok(()) };
+        let Some(token) = ready.grant().and_then(|grant| grant.refresh.clone()) else {
+            // It was revoked or is another kind of account by now: nothing of an earlier attempt is about it.
+            return parts.vault.drop_intent(&self.lease, None).await.map(drop).map_err(vault_trouble);
+        };
         let mut doubt = match ready.grant().map(|grant| grant.state) {
             Some(GrantState::Ambiguous { since }) => Some(since),
             _ => None,
@@ -243,10 +246,10 @@ impl Held<'_> {
             match parts.vault.quarantine(&self.lease, &answer.to_secret()).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    tracing::warn!(account = %self.lease.key(), "an answer came after its lease was another's")
+                    tracing::warn!(account = %self.lease.key(), "an answer came after its lease was another's");
                 }
                 Err(error) => {
-                    tracing::error!(account = %self.lease.key(), %error, "an answer could not be put away")
+                    tracing::error!(account = %self.lease.key(), %error, "an answer could not be put away");
                 }
             }
         }
