@@ -30,16 +30,24 @@ async fn made() -> (TempDir, String, Config) {
     (dir, url, config)
 }
 
+/// What does not come in this time does not come.
+async fn soon<F: Future>(what: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), what).await.expect("waited in vain")
+}
+
 /// Waits until this very change is told.
 async fn told(changes: &mut Receiver<Change>, change: &Change) {
-    while changes.recv().await.unwrap() != *change {}
+    soon(async { while changes.recv().await.unwrap() != *change {} }).await;
 }
 
 /// Waits for something that the server does not tell of.
 async fn until(client: &tokio_postgres::Client, what: &str) {
-    while client.query_opt(what, &[]).await.unwrap().is_none() {
-        tokio::task::yield_now().await;
-    }
+    let asking = async {
+        while client.query_opt(what, &[]).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(asking).await;
 }
 
 fn is_unreachable<T>(outcome: &Result<T, Error>) -> bool {
@@ -386,7 +394,10 @@ async fn notes_are_handed_on_by_their_writer_and_when_it_is_gone_by_others() {
     assert_eq!(writer.outbox(10).await.unwrap().len(), 1);
     assert_eq!(other.outbox(10).await.unwrap().len(), 0);
     drop(writer);
-    while other.outbox(10).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let handed_on = async {
+        while other.outbox(10).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(handed_on).await;
 }

@@ -5,7 +5,10 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -48,6 +51,7 @@ impl Postgres {
         );
         let dir = TempDir::with_prefix("keybearer-postgres-").unwrap().keep();
         give_away(&dir);
+        let server = Self { keeper: keeper(&dir), dir: dir.clone() };
         let data = dir.join("data");
         run(program("initdb")
             .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--username", USER])
@@ -61,7 +65,6 @@ impl Postgres {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             give_away(&path);
         }
-        let server = Self { keeper: keeper(&dir), dir };
         server.resume();
         server
     }
@@ -105,12 +108,13 @@ impl Drop for Postgres {
     }
 }
 
-/// Stops the server and removes its directory when we close our end of the pipe, which a killed process does, too.
+/// Stops the server and removes its directory when we close our end of the pipe, which a killed process does, too. What
+/// kills us as a group does not reach it.
 fn keeper(dir: &Path) -> Child {
     let stop = format!("{PROGRAMS}/pg_ctl -D \"$1/data\" -m immediate -s stop");
     let mut command = as_other_user("sh");
     command.args(["-c", &format!("cat; {stop} 2>/dev/null; rm -rf \"$1\""), "sh"]).arg(dir);
-    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    command.process_group(0).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
 }
 
 fn program(name: &str) -> Command {
