@@ -42,8 +42,9 @@ impl Answer {
     /// A field of the answer, wherever the profile puts its tokens.
     fn token(&self, profile: &Profile, name: &str) -> String {
         let value = self.json();
-        let within = profile.tokens_in.iter().fold(&value, |value, inner| &value[*inner]);
-        within[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned()
+        let nested = profile.tokens_in.iter().fold(&value, |value, inner| &value[*inner]);
+        let found = nested.get(name).or_else(|| value.get(name)).and_then(Value::as_str);
+        found.unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned()
     }
 }
 
@@ -92,8 +93,11 @@ impl Ground {
             ClientAuth::Basic | ClientAuth::Either => {
                 request = request.header(header::AUTHORIZATION, basic(CLIENT, CLIENT_SECRET));
             }
+            ClientAuth::BasicPlain => {
+                request = request.header(header::AUTHORIZATION, plain_basic(CLIENT, CLIENT_SECRET));
+            }
             ClientAuth::SecretAsUser => {
-                request = request.header(header::AUTHORIZATION, basic(CLIENT_SECRET, ""));
+                request = request.header(header::AUTHORIZATION, plain_basic(CLIENT_SECRET, ""));
             }
             ClientAuth::Assertion => {}
         }
@@ -126,5 +130,9 @@ fn encode(text: &str) -> String {
 }
 
 fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", encode(user), encode(password))))
+    plain_basic(&encode(user), &encode(password))
+}
+
+fn plain_basic(user: &str, password: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }

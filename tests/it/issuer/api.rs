@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::{Request, StatusCode, header};
 use serde_json::json;
 
-use super::{Ground, basic};
+use super::{Ground, basic, plain_basic};
 use crate::support::issuer::{CLIENT, CLIENT_SECRET, Profile, Whim, Worth, profiles};
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn revocation_has_other_shapes_than_the_rfcs() {
     let ground = Ground::new(profiles::github()).await;
     let sold = ground.issuer.consent("acme", &[]);
     let request = Request::delete("/applications/keybearer-test/token")
-        .header(header::AUTHORIZATION, basic(CLIENT, CLIENT_SECRET))
+        .header(header::AUTHORIZATION, plain_basic(CLIENT, CLIENT_SECRET))
         .body(json!({"access_token": sold.access}).to_string().into());
     assert_eq!(ground.send(request.unwrap()).await.unwrap().status, StatusCode::NO_CONTENT);
     assert_eq!(ground.get("/user", &sold.access).await.status, StatusCode::UNAUTHORIZED);

@@ -33,8 +33,9 @@ pub(super) fn sold(profile: &Profile, extras: &Map<String, Value>, sold: &Sold) 
         }
         Told::Untold => {}
     }
-    let nested = profile
-        .tokens_in
+    let refreshed = profile.refreshed_in.filter(|_| sold.generation > 0);
+    let nested = refreshed
+        .unwrap_or(profile.tokens_in)
         .iter()
         .rev()
         .fold(tokens, |inner, name| Map::from_iter([((*name).to_owned(), Value::Object(inner))]));

@@ -64,7 +64,7 @@ fn consent(shared: &Shared, asked: &Asked) -> Result<String, &'static str> {
     if person.declines {
         back.push(("error", "access_denied".to_owned()));
     } else {
-        let mut scopes = split(shared, params.get("scope"));
+        let mut scopes = split(shared, params.get(profile.scope_parameter));
         let offline = match profile.offline {
             Offline::Always => true,
             Offline::Never => false,

@@ -36,19 +36,25 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 pub(super) fn proved(shared: &Shared, asked: &Asked, params: &Params) -> Result<String, Why> {
     let in_body = ["client_id", "client_secret", "client_assertion"].map(|name| params.get(name));
     let basic = asked.basic();
-    if basic.is_some() && in_body.iter().any(Option::is_some) {
+    if asked.plain_basic().is_some() && in_body.iter().any(Option::is_some) {
         shared.ledger().violated(Violation::ProvedTwice);
         return Err(Why::Client("client credentials in two places"));
     }
     let apps = shared.apps();
     let [id, secret, assertion] = in_body;
     match (shared.profile.client_auth, basic) {
+        (ClientAuth::BasicPlain, Some(_)) => {
+            let (id, secret) = asked.plain_basic().ok_or(Why::Client("not Basic"))?;
+            by_secret(&apps, &id, &secret)
+        }
         (ClientAuth::Basic | ClientAuth::Either, Some((id, secret))) => by_secret(&apps, &id, &secret),
         (ClientAuth::Body | ClientAuth::Either, None) => {
             let (id, secret) = id.zip(secret).ok_or(Why::Client("no client_id and client_secret"))?;
             by_secret(&apps, id, secret)
         }
-        (ClientAuth::SecretAsUser, Some((secret, password))) if password.is_empty() => {
+        (ClientAuth::SecretAsUser, Some(_)) => {
+            let credentials = asked.credentials().unwrap_or_default();
+            let secret = credentials.strip_suffix(':').ok_or(Why::Client("a password, too"))?;
             let found = apps.iter().find(|(_, app)| app.secret == secret);
             found.map(|(id, _)| id.clone()).ok_or(Why::Client("no such secret"))
         }
@@ -61,7 +67,7 @@ pub(super) fn proved(shared: &Shared, asked: &Asked, params: &Params) -> Result<
                 return Err(Why::Client("no client_assertion_type"));
             }
             let assertion = assertion.ok_or(Why::Client("no client_assertion"))?;
-            let claims = assertion::checked(shared, &apps, assertion, &asked.url())
+            let claims = assertion::checked(shared, &apps, assertion, &asked.url(shared.profile.token))
                 .map_err(|()| Why::Client("an assertion that is not good"))?;
             if claims.sub.as_ref() != Some(&claims.iss) || id.is_some_and(|id| *id != claims.iss) {
                 return Err(Why::Client("an assertion about somebody else"));

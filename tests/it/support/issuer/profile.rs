@@ -23,6 +23,8 @@ pub(crate) struct Profile {
     pub(crate) ok: bool,
     /// The objects that the tokens lie in, outermost first.
     pub(crate) tokens_in: &'static [&'static str],
+    /// The same in the answer to a refresh, where it is another place.
+    pub(crate) refreshed_in: Option<&'static [&'static str]>,
     pub(crate) access_name: &'static str,
     pub(crate) access_form: AccessForm,
     pub(crate) access_seconds: i64,
@@ -31,6 +33,8 @@ pub(crate) struct Profile {
     pub(crate) refresh_expiry: Option<(&'static str, i64)>,
     /// A refresh token that has not been used for so long is dead.
     pub(crate) idle_seconds: Option<i64>,
+    /// The authorization request's parameter for scopes.
+    pub(crate) scope_parameter: &'static str,
     /// What stands between the scopes that a client asks for.
     pub(crate) asked_scopes: char,
     pub(crate) told_scopes: Told,
@@ -70,12 +74,14 @@ impl Default for Profile {
             form_unless_asked: false,
             ok: false,
             tokens_in: &[],
+            refreshed_in: None,
             access_name: "access_token",
             access_form: AccessForm::Opaque,
             access_seconds: 3600,
             expiry: Expiry::Seconds,
             refresh_expiry: None,
             idle_seconds: None,
+            scope_parameter: "scope",
             asked_scopes: ' ',
             told_scopes: Told::Text("scope", " "),
             rotation: Rotation::Single(Grace::None),
@@ -110,6 +116,8 @@ pub(crate) enum ClientAuth {
     Body,
     Basic,
     Either,
+    /// Basic as RFC 7617 has it: the parts are taken as they are.
+    BasicPlain,
     /// Basic, the secret as the user name and no password.
     SecretAsUser,
     /// RFC 7523 §2.2: a JWT signed with the client's key.

@@ -37,9 +37,9 @@ pub(crate) fn slack() -> Profile {
     }
 }
 
-/// The user's chain, in an object of its own.
+/// The user's chain: in an object of its own at first, and at the top when refreshed.
 pub(crate) fn slack_user() -> Profile {
-    Profile { tokens_in: &["authed_user"], ..slack() }
+    Profile { tokens_in: &["authed_user"], refreshed_in: Some(&[]), scope_parameter: "user_scope", ..slack() }
 }
 
 /// A GitHub App's user tokens: form-encoded unless asked, errors with 200, the old access token dies.

@@ -54,19 +54,30 @@ impl Asked {
 
     /// User and password as RFC 6749 §2.3.1 has them: form-encoded before they are base64.
     pub(super) fn basic(&self) -> Option<(String, String)> {
+        let (user, password) = self.plain_basic()?;
+        Some((decode(&user)?, decode(&password)?))
+    }
+
+    /// User and password as they are (RFC 7617).
+    pub(super) fn plain_basic(&self) -> Option<(String, String)> {
+        let credentials = self.credentials()?;
+        let (user, password) = credentials.split_once(':')?;
+        Some((user.to_owned(), password.to_owned()))
+    }
+
+    /// What Basic carries: user, a colon, and password.
+    pub(super) fn credentials(&self) -> Option<String> {
         let encoded = self.header(header::AUTHORIZATION).strip_prefix("Basic ")?;
-        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()?;
-        let (user, password) = decoded.split_once(':')?;
-        Some((decode(user)?, decode(password)?))
+        String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok()
     }
 
     pub(super) fn bearer(&self) -> Option<&str> {
         self.header(header::AUTHORIZATION).strip_prefix("Bearer ")
     }
 
-    /// Where it was sent, as an absolute URL.
-    pub(super) fn url(&self) -> String {
-        format!("https://{}{}", self.header(header::HOST), self.path)
+    /// A path at the host that was asked, as an absolute URL.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.header(header::HOST))
     }
 
     pub(super) fn header(&self, name: header::HeaderName) -> &str {

@@ -46,7 +46,7 @@ fn revoke(shared: &Shared, asked: &Asked, by: RevokedBy) -> Result<(StatusCode, 
             (Method::POST, StatusCode::OK, token)
         }
         RevokedBy::DeleteBasic(_) => {
-            let (id, secret) = asked.basic().ok_or(Why::Client("not Basic"))?;
+            let (id, secret) = asked.plain_basic().ok_or(Why::Client("not Basic"))?;
             if shared.apps().get(&id).is_none_or(|app| app.secret != secret) {
                 return Err(Why::Client("a wrong secret"));
             }

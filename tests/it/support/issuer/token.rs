@@ -100,7 +100,7 @@ fn own(shared: &Shared, asked: &Asked, params: &Params) -> Result<Sold, Why> {
 fn jwt_bearer(shared: &Shared, asked: &Asked, params: &Params) -> Result<Sold, Why> {
     let apps = shared.apps();
     let assertion = needed(params, "assertion")?;
-    let claims = assertion::checked(shared, &apps, assertion, &asked.url())
+    let claims = assertion::checked(shared, &apps, assertion, &asked.url(shared.profile.token))
         .map_err(|()| Why::Grant(Cause::Unknown))?;
     let asked_for = params.get("scope").or(claims.scope.as_ref());
     Ok(mint(shared, claims.sub.unwrap_or_else(|| claims.iss.clone()), claims.iss, split(shared, asked_for)))
