@@ -16,6 +16,8 @@ mod clients;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod dialects;
+#[cfg(test)]
 mod fetch;
 #[cfg(test)]
 mod guide;
