@@ -36,6 +36,8 @@ mod protocols;
 #[cfg(test)]
 mod provider;
 #[cfg(test)]
+mod race;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod replicas;
