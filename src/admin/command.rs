@@ -10,9 +10,9 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{KeyText, Secrets};
+use super::{Asked, KeyText, Secrets};
 use crate::{
-    id::{AccountKey, ConnectorName, Scope, TenantId, UserId},
+    id::{AccountKey, ActionId, ConnectorName, Scope, TenantId, UserId},
     vault::{Account, Hold, KeyRotation, Overview, Place, Source, Status, Whole},
 };
 
@@ -35,6 +35,20 @@ pub enum Command {
         /// What fills the connector's placeholders, such as `instance`.
         #[serde(default)]
         metadata: BTreeMap<String, String>,
+    },
+    /// Makes the URL that a person opens to consent to an account.
+    Connect {
+        /// Which account.
+        #[serde(with = "as_text")]
+        account: AccountKey,
+        /// What fills the connector's placeholders, such as `instance`.
+        #[serde(default)]
+        metadata: BTreeMap<String, String>,
+    },
+    /// Waits a while for what comes of a consent.
+    Consent {
+        /// Which one.
+        id: ActionId,
     },
     /// Shows all accounts, or those of one tenant.
     List {
@@ -123,6 +137,8 @@ pub enum Command {
 pub enum Reply {
     /// The account as it is now.
     Account(Box<Listed>),
+    /// A person is asked, and has not answered yet.
+    Asked(Box<Asked>),
     /// The accounts, in the order of their keys.
     Accounts(Vec<Listed>),
     /// What is frozen as a whole: all of it, or what remains after a command about one tenant or user.
@@ -165,7 +181,7 @@ pub struct Listed {
     pub metadata: BTreeMap<String, String>,
     /// Counts its changes.
     pub generation: u64,
-    /// The id of the event that added it.
+    /// The id of the event that added it, or of the consent that connected it.
     pub authorization: Option<String>,
     /// When it was added.
     pub created: Timestamp,
@@ -310,14 +326,17 @@ impl From<KeyRotation> for RotatedKey {
 }
 
 /// A value as the text that it is displayed as.
-mod as_text {
+pub(super) mod as_text {
     use super::{Deserialize, Deserializer, FromStr, Serializer, fmt};
 
-    pub(super) fn serialize<T: fmt::Display, S: Serializer>(value: &T, out: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::admin) fn serialize<T: fmt::Display, S: Serializer>(
+        value: &T,
+        out: S,
+    ) -> Result<S::Ok, S::Error> {
         out.collect_str(value)
     }
 
-    pub(super) fn deserialize<'de, T, D>(input: D) -> Result<T, D::Error>
+    pub(in crate::admin) fn deserialize<'de, T, D>(input: D) -> Result<T, D::Error>
     where
         T: FromStr<Err: fmt::Display>,
         D: Deserializer<'de>,

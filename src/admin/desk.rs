@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{Command, Error, KeyText, Listed, Reply, Secrets, fit};
+use super::{Command, Consents, Error, KeyText, Listed, Reply, Secrets, fit};
 use crate::{
     audit::{Audit, Event, Kind},
     credential::Resolver,
@@ -29,18 +29,20 @@ struct Inner {
     rules: Rules,
     resolver: Resolver,
     drain: Drain,
+    /// Where nothing serves the callback, nobody is asked.
+    consents: Option<Consents>,
     /// One change at a time: what is recorded before a change must still be true when it is made.
     changing: Mutex<()>,
 }
 
 /// What is about to be recorded and made.
-struct Change {
-    event: &'static str,
-    detail: Option<String>,
+pub(super) struct Change {
+    pub(super) event: &'static str,
+    pub(super) detail: Option<String>,
     /// The account as it is, or as it will be where it is new.
-    generation: u64,
-    authorization: Option<String>,
-    scopes: Option<BTreeSet<Scope>>,
+    pub(super) generation: u64,
+    pub(super) authorization: Option<String>,
+    pub(super) scopes: Option<BTreeSet<Scope>>,
 }
 
 /// What came of a change of one account.
@@ -53,7 +55,24 @@ impl Desk {
     /// A desk over this vault. What it changes is recorded in `audit`, fits `rules`, and is told to `resolver`.
     #[must_use]
     pub fn new(vault: Vault, audit: Audit, rules: Rules, resolver: Resolver, drain: Drain) -> Self {
-        Self(Arc::new(Inner { vault, audit, rules, resolver, drain, changing: Mutex::default() }))
+        Self(Arc::new(Inner {
+            vault,
+            audit,
+            rules,
+            resolver,
+            drain,
+            consents: None,
+            changing: Mutex::default(),
+        }))
+    }
+
+    /// The same, which also asks people for consents. Not for a desk that has clones already.
+    #[must_use]
+    pub fn asking(self, consents: Consents) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(inner) => Self(Arc::new(Inner { consents: Some(consents), ..inner })),
+            Err(shared) => Self(shared),
+        }
     }
 
     /// Does what is asked. A change is on the disk, recorded, and known to the next request when this returns;
@@ -78,6 +97,8 @@ impl Desk {
             Command::RotateKey { key: KeyText(key) } => {
                 self.alone(|desk| async move { desk.rotate_key(key).await }).await
             }
+            Command::Connect { account, metadata } => self.ask(account, metadata).await,
+            Command::Consent { id } => self.outcome(id).await,
             Command::VaultStatus => Ok(Reply::Vault(vault.status().await?.into())),
             change => {
                 let changed = self.alone(|desk| async move { desk.change(change).await }).await?;
@@ -119,6 +140,14 @@ impl Desk {
         &self.0.resolver
     }
 
+    pub(super) fn drain(&self) -> &Drain {
+        &self.0.drain
+    }
+
+    pub(super) fn consents(&self) -> Result<&Consents, Error> {
+        self.0.consents.as_ref().ok_or(Error::NoRedirect)
+    }
+
     async fn change(&self, command: Command) -> Result<Changed, Error> {
         match command {
             Command::Add { account, secrets, scopes, metadata } => {
@@ -130,6 +159,8 @@ impl Desk {
             Command::Revoke { account } => self.revoke(account).await.map(Changed::Account),
             Command::Remove { account } => self.remove(account).await.map(Changed::Removed),
             Command::List { .. }
+            | Command::Connect { .. }
+            | Command::Consent { .. }
             | Command::Show { .. }
             | Command::Holds { .. }
             | Command::FreezeAll { .. }
@@ -233,7 +264,7 @@ impl Desk {
     }
 
     /// The account as people see it, frozen as a whole or not.
-    async fn reply(&self, account: &Account) -> Result<Reply, Error> {
+    pub(super) async fn reply(&self, account: &Account) -> Result<Reply, Error> {
         let holds = self.0.vault.holds(Some(&account.key.tenant)).await?;
         Ok(Reply::Account(Box::new(Listed::from(account).held(holds.on(&account.key)))))
     }
@@ -256,7 +287,7 @@ impl Desk {
         }
     }
 
-    async fn existing(&self, key: &AccountKey) -> Result<Account, Error> {
+    pub(super) async fn existing(&self, key: &AccountKey) -> Result<Account, Error> {
         Ok(self.0.vault.account(key).await?.ok_or_else(|| vault::Error::Missing(key.clone()))?)
     }
 
@@ -269,7 +300,7 @@ impl Desk {
         self.record(ActionId::now(), &before.key, Change { detail, ..Change::of(before, event) }).await
     }
 
-    async fn record(&self, id: ActionId, key: &AccountKey, change: Change) -> Result<(), Error> {
+    pub(super) async fn record(&self, id: ActionId, key: &AccountKey, change: Change) -> Result<(), Error> {
         let event = Event {
             id: Some(id),
             detail: change.detail.map(Cow::Owned),
@@ -282,12 +313,25 @@ impl Desk {
     }
 
     /// Makes the change known to the next request. One that was recorded and then not made is recorded as that.
-    async fn made<T>(&self, key: &AccountKey, outcome: Result<T, vault::Error>) -> Result<T, Error> {
+    pub(super) async fn made<T>(
+        &self,
+        key: &AccountKey,
+        outcome: Result<T, vault::Error>,
+    ) -> Result<T, Error> {
         self.0.resolver.changed(key).await; // also where the store failed: it may have been made
         if let Err(error) = &outcome {
             self.record_failure(about(key, "account.failed"), error).await;
         }
         Ok(outcome?)
+    }
+
+    /// A consent that connected nothing.
+    pub(super) async fn record_refusal(&self, key: &AccountKey, code: &str) {
+        let error = Some(Cow::Owned(code.to_owned()));
+        let event = Event { id: Some(ActionId::now()), error, ..about(key, "account.not_connected") };
+        if let Err(error) = self.0.audit.record(event).await {
+            tracing::warn!(account = %key, code, %error, "a consent that connected nothing was not recorded");
+        }
     }
 
     pub(super) async fn record_failure(&self, about: Event, error: &vault::Error) {

@@ -5,7 +5,12 @@ use std::{io, path::PathBuf};
 use http::StatusCode;
 
 use super::Misfit;
-use crate::{audit, vault};
+use crate::{
+    audit,
+    id::{ConnectorName, TenantId},
+    oauth::NotSent,
+    vault,
+};
 
 /// Why the admin side did not do it. No message shows a secret.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +24,30 @@ pub enum Error {
     /// The change cannot be recorded, so it is not made.
     #[error("nothing was changed, because it cannot be recorded: {0}")]
     Audit(#[from] audit::Error),
+    /// Nobody can be sent back.
+    #[error(
+        "providers have nowhere to send people back to: set oauth.redirect_url to this listener's https:// URL, with /oauth/callback"
+    )]
+    NoRedirect,
+    /// Nobody knows us there.
+    #[error(
+        "no app is configured for connector {connector}: register one with the provider, and add it as oauth.apps.{connector} or oauth.apps.{connector}/{tenant}"
+    )]
+    NoApp {
+        /// The connector.
+        connector: ConnectorName,
+        /// Whose app it could be.
+        tenant: TenantId,
+    },
+    /// The question cannot be put together.
+    #[error("the connector's authorize_url cannot be used for this account: {0}; say more with --meta")]
+    Ask(NotSent),
+    /// Too many at once.
+    #[error("{0} consents are asked for and not answered: wait until they are, or are over")]
+    Consents(usize),
+    /// A consent was not given, or is of no use.
+    #[error("{}", .0.detail)]
+    NotConnected(Fault),
     /// The task ended before its end.
     #[error("the change was interrupted: look whether it was made, and try again")]
     Interrupted,
@@ -87,7 +116,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
-            Self::Unfit(_) => "unfit",
+            Self::Unfit(_) | Self::Ask(_) => "unfit",
             Self::Vault(vault::Error::Missing(_)) => "account_missing",
             Self::Vault(vault::Error::Exists(_)) => "account_exists",
             Self::Vault(vault::Error::Revoked(_)) => "account_revoked",
@@ -95,7 +124,10 @@ impl Error {
             Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => "secret_invalid",
             Self::Vault(_) => "vault_unavailable",
             Self::Audit(_) => "audit_unavailable",
-            Self::Refused(fault) => &fault.error,
+            Self::NoRedirect => "no_redirect_url",
+            Self::NoApp { .. } => "app_missing",
+            Self::Consents(_) => "too_many_consents",
+            Self::NotConnected(fault) | Self::Refused(fault) => &fault.error,
             _ => "failed",
         }
     }
@@ -103,14 +135,17 @@ impl Error {
     /// The HTTP status that says it.
     pub(super) fn status(&self) -> StatusCode {
         match self {
-            Self::Unfit(_) | Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Unfit(_)
+            | Self::NoRedirect
+            | Self::NoApp { .. }
+            | Self::Ask(_)
+            | Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Vault(vault::Error::Missing(_)) => StatusCode::NOT_FOUND,
-            Self::Vault(
+            Self::NotConnected(_)
+            | Self::Vault(
                 vault::Error::Exists(_) | vault::Error::Revoked(_) | vault::Error::OtherSubject(_),
             ) => StatusCode::CONFLICT,
-            Self::Vault(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Consents(_) | Self::Vault(_) | Self::Audit(_) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     catalog::{AuthType, Catalog, Connector},
     document::did_you_mean,
-    id::{ConnectorName, Scope},
+    id::{AccountKey, ConnectorName, Scope},
 };
 
 /// Why an account would be of no use.
@@ -25,6 +25,16 @@ pub enum Misfit {
     /// The connector injects nothing.
     #[error("connector {0} has `auth: {{type: none}}`: it needs no account")]
     NoAuth(ConnectorName),
+    /// Nobody can be asked for consent.
+    #[error(
+        "connector {0} asks nobody for consent: it has no `auth.authorize_url`; add its account with `keybearer account add`"
+    )]
+    NoConsent(ConnectorName),
+    /// The policy lets no request use the account.
+    #[error(
+        "no role's grants use {0}: nothing would be asked for; name the principal that a grant has as `as:`"
+    )]
+    Unused(Box<AccountKey>),
     /// The connector's hosts leave something open that the account does not fill.
     #[error(
         "connector {connector} is at {host}, and the account does not say which {name}: add --meta {name}=..."
@@ -77,6 +87,37 @@ pub fn connector_for<'a>(
     Ok(connector)
 }
 
+/// The connector of an account that a person is to consent to, if the account fits it.
+///
+/// # Errors
+/// [`Misfit`], for the first thing that does not fit.
+pub fn connector_to_connect<'a>(
+    catalog: &'a Catalog,
+    name: &ConnectorName,
+    metadata: &BTreeMap<String, String>,
+) -> Result<&'a Arc<Connector>, Misfit> {
+    let connector = connector_of(catalog, name)?;
+    if !asks_consent(connector) {
+        return Err(Misfit::NoConsent(name.clone()));
+    }
+    match check_metadata(connector, metadata) {
+        Err(Misfit::Metadata { .. }) if names_host(connector) => {}
+        checked => checked?,
+    }
+    Ok(connector)
+}
+
+/// Whether a person can be asked for consent.
+pub(super) fn asks_consent(connector: &Connector) -> bool {
+    let url = connector.auth.provider.as_ref().and_then(|provider| provider.authorize_url.as_ref());
+    connector.auth.kind == AuthType::Oauth2 && url.is_some()
+}
+
+/// Whether the provider says with the tokens where the account is.
+pub(super) fn names_host(connector: &Connector) -> bool {
+    connector.auth.provider.as_ref().is_some_and(|provider| provider.dialect.host_from.is_some())
+}
+
 /// The connector of that name, which must take accounts.
 ///
 /// # Errors
@@ -113,7 +154,10 @@ fn check_scopes<'a>(
     }
 }
 
-fn check_metadata(connector: &Connector, metadata: &BTreeMap<String, String>) -> Result<(), Misfit> {
+pub(super) fn check_metadata(
+    connector: &Connector,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), Misfit> {
     let no_host = |name: &str, value: &str| Misfit::Host {
         connector: connector.name.clone(),
         hosts: connector.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

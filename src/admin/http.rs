@@ -53,6 +53,8 @@ impl Site {
     }
 
     fn router(self) -> Router {
+        // A provider sends people back to a public name. What they bring nobody can guess.
+        let callback = page::callback(self.desk.clone());
         let mut router = Router::new()
             .route("/metrics", get(metrics))
             .with_state(self.registry)
@@ -66,9 +68,16 @@ impl Site {
         router
             .fallback(nothing_here)
             .layer(middleware::from_fn(known_host))
+            .merge(callback)
             .merge(self.lifecycle.into_router())
             .layer(middleware::map_response(quiet))
     }
+}
+
+/// Serves the callback of consents and nothing else, until the drain begins.
+pub fn serve_callback(desk: Desk, listener: TcpListener, drain: &Drain) {
+    let router = page::callback(desk).fallback(nothing_here).layer(middleware::map_response(quiet));
+    drain.spawn(server::serve(listener, router, drain.clone()));
 }
 
 /// The admin API: `POST /v1/accounts` with a [`Command`], answered with a [`Reply`] or a [`Fault`].

@@ -7,12 +7,15 @@
 //! |---|---|---|
 //! | `admin.sock` (mode 0600) | the user who runs the proxy | the admin API |
 //! | `listen.admin` | whoever reaches it | `/metrics`, `/healthz`, `/readyz`, `/connect/...` |
+//! | `listen.admin` | whom a provider sends back, once | `/oauth/callback` |
 //! | `listen.admin`, with the token of `admin.token_file` | its holder | the admin API too |
 //! | `listen.admin`, with a token of `lifecycle.scim` | its holder | `/scim/v2`: one tenant's users |
 //! | `listen.admin`, signed with a key of `lifecycle.ssf` | a transmitter | `/ssf/events`: what happened to users |
 
 mod client;
 mod command;
+mod connect;
+mod consent;
 mod desk;
 mod error;
 mod fit;
@@ -35,10 +38,11 @@ use serde::Deserialize;
 pub use self::{
     client::Client,
     command::{Command, Held, Listed, Reply, RotatedKey, VaultOverview},
+    consent::{Asked, Consents},
     desk::Desk,
     error::{Error, Fault},
-    fit::{Misfit, connector_for, connector_of, needed},
-    http::Site,
+    fit::{Misfit, connector_for, connector_of, connector_to_connect, needed},
+    http::{Site, serve_callback},
     lifecycle::{Lifecycle, LifecycleConfig, TokenSource},
     scim::{Config as ScimConfig, UserFrom},
     socket::Socket,

@@ -1,20 +1,22 @@
-//! `GET /connect/{tenant}/{connector}?as=PRINCIPAL`: what a refusal's `reconnect_url` shows to a person.
+//! What people see: `GET /connect/{tenant}/{connector}?as=PRINCIPAL`, what a refusal's `reconnect_url` shows, and
+//! `GET /oauth/callback`, where a provider sends them back to.
 
 use std::fmt::Write as _;
 
 use axum::{
     Router,
-    extract::{Path, Query, State},
+    extract::{Path, Query, RawQuery, State},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::{Desk, fit};
+use super::{Desk, consent::CALLBACK, fit};
 use crate::{
     catalog::Connector,
-    id::{AccountKey, Principal},
+    id::{AccountKey, Principal, Scope},
+    vault::Status,
 };
 
 /// Nothing is loaded, sent or framed; the one style is ours.
@@ -24,6 +26,42 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 
 pub(super) fn router(desk: Desk) -> Router {
     Router::new().route("/connect/{tenant}/{connector}", get(connect)).with_state(desk)
+}
+
+/// Where providers send people back to.
+pub(super) fn callback(desk: Desk) -> Router {
+    Router::new().route(CALLBACK, get(called_back)).with_state(desk)
+}
+
+async fn called_back(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response {
+    let connected = match desk.called_back(query.as_deref().unwrap_or_default()).await {
+        Ok(connected) => connected,
+        Err(refused) => {
+            let why = format!("The account was not connected: {refused}.");
+            let body = sentence(&why) + &sentence("Nothing was changed. You may close this window.");
+            return page(StatusCode::BAD_REQUEST, "Not connected", &body);
+        }
+    };
+    let AccountKey { tenant, connector, principal } = &connected.account.key;
+    let scopes = connected.account.scopes.iter().flatten();
+    let mut body = sentence(&format!("The {connector} account of {principal} in {tenant} is connected."));
+    body += &sentence(&format!("It can be used for: {}.", names(scopes)));
+    if !connected.missing.is_empty() {
+        body += &sentence(&format!(
+            "It was asked for more, which was not granted: {}. Agents are refused what needs it.",
+            names(&connected.missing)
+        ));
+    }
+    if connected.account.status != Status::Active {
+        body += &sentence("It is frozen, and stays so until an operator unfreezes it.");
+    }
+    body += &sentence("You may close this window.");
+    page(StatusCode::OK, "Connected", &body)
+}
+
+fn names<'a>(scopes: impl IntoIterator<Item = &'a Scope>) -> String {
+    let names: Vec<&str> = scopes.into_iter().map(Scope::as_str).collect();
+    if names.is_empty() { "nothing that needs a scope".to_owned() } else { names.join(", ") }
 }
 
 #[derive(Deserialize)]
@@ -59,10 +97,18 @@ fn steps(key: &AccountKey, connector: &Connector) -> String {
         several => format!("It reads a JSON object with {} from standard input.", several.join(", ")),
     };
     let account = options(key);
-    let open = fit::needed(connector).fold(String::new(), |mut text, name| {
-        let _ = write!(text, " --meta {name}=..."); // a String takes all
-        text
-    });
+    if fit::asks_consent(connector) {
+        let open = if fit::names_host(connector) { String::new() } else { open(connector) };
+        let mut text = sentence(&format!(
+            "An agent of {} needs the {} account of {}, or more of it than was consented to. Whoever runs the proxy \
+             connects it with",
+            key.tenant, key.connector, key.principal
+        ));
+        text += &command(&format!("keybearer account connect {account}{open}"));
+        text += &sentence("It prints the address at which the account's owner consents.");
+        return text + &sentence("The tokens stay in the proxy's vault; the agent never has them.");
+    }
+    let open = open(connector);
     let mut text = sentence(&format!(
         "An agent of {} needs the {} account of {}. Whoever runs the proxy connects it with",
         key.tenant, key.connector, key.principal
@@ -72,6 +118,14 @@ fn steps(key: &AccountKey, connector: &Connector) -> String {
     text += &sentence("If the account is there and only its secret is to be replaced:");
     text += &command(&format!("keybearer account rotate {account}"));
     text
+}
+
+/// The options for what the account has to say.
+fn open(connector: &Connector) -> String {
+    fit::needed(connector).fold(String::new(), |mut text, name| {
+        let _ = write!(text, " --meta {name}=..."); // a String takes all
+        text
+    })
 }
 
 /// The options that name the account, quoted for a shell.

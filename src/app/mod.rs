@@ -1,5 +1,6 @@
 //! The composition root: opens everything, binds everything, returns the addresses, then serves.
 
+mod consent;
 mod follow;
 mod refresh;
 
@@ -9,6 +10,7 @@ use futures_util::FutureExt;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
+pub use self::consent::consents_alone;
 use crate::{
     admin::{self, Desk, Lifecycle, Site, Socket},
     audit::{self, Audit},
@@ -125,6 +127,7 @@ impl App {
         let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
         let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
         let ways = (&dialer, &roots);
+        let consents = consent::consents(&config, admin_at, ways)?;
         let engine = refresh::engine(&config, &vault, &rules, ways, &registry, &drain)?;
         let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
         let proxy = Proxy::new(Parts {
@@ -145,6 +148,7 @@ impl App {
         });
         follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, &drain);
         let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
+        let desk = desk.asking(consents);
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys(&roots), &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, &drain);

@@ -1,6 +1,9 @@
 //! One external system, checked: where it is, how it authenticates, what can be asked of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     SigningScope,
@@ -87,6 +90,14 @@ impl Connector {
             AuthType::AwsSigv4 => self.auth.scope.clone().or_else(|| SigningScope::of(host)),
             _ => None,
         }
+    }
+
+    /// The scopes that need nothing which the provider did not grant.
+    #[must_use]
+    pub fn scopes_of(&self, granted: &[String]) -> BTreeSet<Scope> {
+        let held =
+            self.scopes.iter().filter(|(_, needed)| needed.iter().all(|scope| granted.contains(scope)));
+        held.map(|(scope, _)| scope.clone()).collect()
     }
 
     /// The operation of that name.

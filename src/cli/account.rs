@@ -1,5 +1,6 @@
 //! `keybearer account`: connected accounts.
 
+mod connect;
 mod print;
 mod which;
 
@@ -55,6 +56,15 @@ enum Verb {
   keybearer account add acme/salesforce/user:alice/writer --meta instance=na47 --from-file t.txt
   keybearer account add acme/datadog/tenant < keys.json     # {\"api_key\": ..., \"app_key\": ...}")]
     Add(Add),
+    /// Connect an account by its owner's consent at the provider (OAuth)
+    ///
+    /// Prints the address to open, which asks for what the roles' grants need and nothing else, and waits until the
+    /// consent is given, declined or 10 minutes old. An account that is there is connected anew, by the same owner
+    /// only. Without a running proxy, this serves the callback on listen.admin meanwhile.
+    #[command(after_help = "Examples:
+  keybearer account connect --tenant acme --connector gmail --user alice --role writer
+  keybearer account connect acme/salesforce/role:researcher --meta instance=na47 --output json")]
+    Connect(connect::Connect),
     /// List accounts, with status, scopes, expiry and the end of each secret
     #[command(after_help = "Examples:
   keybearer account list
@@ -173,6 +183,7 @@ impl Account {
         let config = global.load()?;
         match self.verb {
             Verb::Add(add) => add.run(&config, out).await,
+            Verb::Connect(connect) => connect.run(&config, out).await,
             Verb::List { tenant, connector } => {
                 let reply = ask(&config, Command::List { tenant }).await?;
                 print(&narrowed(reply, connector.as_ref()), out)
@@ -204,8 +215,10 @@ impl Add {
         let secrets = input::secrets(&account, &connector, self.from_file.as_deref())?;
         let reply = counter.execute(Command::Add { account, secrets, scopes, metadata }).await?;
         changed("added", reply, out)?;
-        if connector.auth.kind != AuthType::Static {
-            say("note: it will be used as it is, until it expires: tokens are not refreshed yet");
+        if connector.auth.kind == AuthType::Oauth2 {
+            say(
+                "note: it will be used as it is, until it expires; `keybearer account connect` obtains tokens that are refreshed",
+            );
         }
         Ok(())
     }

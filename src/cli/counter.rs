@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Failure, output::say};
 use crate::{
-    admin::{Client, Command, Desk, Reply},
+    admin::{Client, Command, Desk, Reply, serve_callback},
+    app::consents_alone,
     audit::{self, Audit},
     config::Config,
     credential::Resolver,
@@ -47,6 +48,18 @@ impl Counter {
         Self::with(config, rules, Vaultless::Make).await
     }
 
+    /// Finds the proxy, or opens or makes the vault and serves the callback of consents itself.
+    pub(super) async fn asking(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
+        let mut counter = Self::with(config, rules, Vaultless::Make).await?;
+        if let Work::Ourselves(desk) = counter.work {
+            let (consents, listener) = consents_alone(config).await?;
+            let desk = desk.asking(consents);
+            serve_callback(desk.clone(), listener, &counter.drain);
+            counter.work = Work::Ourselves(Box::new(desk));
+        }
+        Ok(counter)
+    }
+
     async fn with(config: &Config, rules: Ruleset, vaultless: Vaultless) -> Result<Self, Failure> {
         let drain = Drain::default();
         if let Some(client) = Client::find(&config.admin_socket(), &drain).await? {
@@ -62,12 +75,23 @@ impl Counter {
 
     /// Has one command done, and closes.
     pub(super) async fn execute(self, command: Command) -> Result<Reply, Failure> {
-        let reply = match self.work {
+        let reply = self.ask(command).await;
+        self.close().await;
+        reply
+    }
+
+    /// Has one command of several done.
+    pub(super) async fn ask(&self, command: Command) -> Result<Reply, Failure> {
+        Ok(match &self.work {
             Work::Proxy(client) => client.execute(&command).await,
             Work::Ourselves(desk) => desk.execute(command).await,
-        };
+        }?)
+    }
+
+    /// Lets what has begun be finished.
+    pub(super) async fn close(self) {
+        drop(self.work);
         self.drain.finish(CLOSING).await;
-        Ok(reply?)
     }
 }
 

@@ -16,6 +16,8 @@ use crate::secret::Secret;
 const NOWHERE: &str = "https://authorize.invalid/";
 /// Random bytes in a state, a nonce and a plain verifier.
 const RANDOM: u32 = 32;
+/// No error code is longer.
+const LONGEST_CODE: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, Default)]
@@ -199,6 +201,16 @@ impl Callback {
     #[must_use]
     pub const fn state(&self) -> Option<&Secret> {
         self.state.as_ref()
+    }
+
+    /// The error's code, where it looks like one (RFC 6749 §4.1.2.1). Not to be shown before [`Pending::answered`] has
+    /// said that it is the provider's.
+    #[must_use]
+    pub fn error_code(&self) -> Option<&str> {
+        let is_code = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        self.error
+            .as_deref()
+            .filter(|code| (1..=LONGEST_CODE).contains(&code.len()) && code.bytes().all(is_code))
     }
 }
 

@@ -90,6 +90,25 @@ impl Policy {
         if problems.is_empty() { Ok(Self { roles: compiled }) } else { Err(problems) }
     }
 
+    /// Whether any request for the operation may go with this account: what it needs, a consent has to ask for.
+    ///
+    /// What a role in observe mode is only let through is not counted.
+    #[must_use]
+    pub fn uses(&self, account: &AccountKey, op: Op<'_>) -> bool {
+        let AccountKey { tenant, connector, principal } = account;
+        let (kind, of) = match principal {
+            Principal::Developer => (PrincipalKind::Developer, None),
+            Principal::Tenant => (PrincipalKind::Tenant, None),
+            Principal::Role(role) => (PrincipalKind::Role, Some(role)),
+            Principal::User { role, .. } => (PrincipalKind::User, Some(role)),
+        };
+        let uses = |role: &Role| role.exists_in(tenant) && role.uses(kind, connector, &op);
+        match of {
+            Some(role) => self.roles.get(role).is_some_and(uses),
+            None => self.roles.values().any(uses),
+        }
+    }
+
     /// Decides.
     ///
     /// # Errors

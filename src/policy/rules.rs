@@ -69,6 +69,13 @@ impl Role {
     pub(super) fn rules(&self, connector: &ConnectorName) -> Option<&Rules> {
         self.connectors.get(connector)
     }
+
+    /// Whether a request for the operation may go with this principal's account, whether or not it names a user.
+    pub(super) fn uses(&self, kind: PrincipalKind, connector: &ConnectorName, op: &Op<'_>) -> bool {
+        let by =
+            |rules: &Rules, has_user| rules.judge(Some(op), has_user).is_ok_and(|chosen| chosen.kind == kind);
+        self.rules(connector).is_some_and(|rules| by(rules, true) || by(rules, false))
+    }
 }
 
 impl Tenants {

@@ -10,6 +10,7 @@ mod error;
 mod explain;
 mod load;
 mod metrics;
+mod needs;
 mod offer;
 mod reload;
 mod sources;
@@ -25,6 +26,7 @@ pub use self::{
     error::{Finding, LoadError},
     explain::{Decision, Explanation},
     metrics::Metrics,
+    needs::Needs,
     offer::Offer,
     reload::{Outcome, Rules},
 };

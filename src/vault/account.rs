@@ -178,6 +178,14 @@ struct Record {
     updated: Timestamp,
 }
 
+impl NewAccount {
+    /// Whether it may take the place of the account that there is: it must be the same subject's.
+    #[must_use]
+    pub fn may_follow(&self, before: &Account) -> bool {
+        before.material.subject().is_none_or(|before| self.material.subject() == Some(before))
+    }
+}
+
 impl Account {
     /// The first generation of a new account.
     pub(super) fn first(new: NewAccount, now: Timestamp) -> Result<Self, Error> {
@@ -198,9 +206,7 @@ impl Account {
 
     /// Takes a new consent in, of the same subject.
     pub(super) fn reconnect(&mut self, new: NewAccount) -> Result<(), Error> {
-        if let Some(before) = self.material.subject()
-            && new.material.subject() != Some(before)
-        {
+        if !new.may_follow(self) {
             return Err(Error::OtherSubject(self.key.clone()));
         }
         self.material = new.material;

@@ -14,6 +14,8 @@ mod cli;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod connect;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod dialects;

@@ -82,6 +82,8 @@ pub(crate) struct Staging {
     /// More credentials that the provider takes: secret and tenant.
     pub(crate) credentials: Vec<(String, String)>,
     pub(crate) names: Vec<String>,
+    /// More files beside the configuration.
+    pub(crate) files: Vec<(&'static str, &'static str)>,
     /// Whom the proxy checks providers by.
     pub(crate) authority: TestAuthority,
 }
@@ -100,6 +102,7 @@ impl Default for Staging {
                 .collect(),
             credentials: Vec::new(),
             names: vec![HOST.to_owned(), OTHER.to_owned()],
+            files: Vec::new(),
             authority: TestAuthority::new(),
         }
     }
@@ -155,6 +158,9 @@ impl Stage {
         std::fs::create_dir(dir.path().join("policies")).unwrap();
         for (file, text) in &staging.policies {
             std::fs::write(dir.path().join("policies").join(file), text).unwrap();
+        }
+        for (file, text) in &staging.files {
+            std::fs::write(dir.path().join(file), text).unwrap();
         }
         let file = dir.path().join("keybearer.yaml");
         std::fs::write(&file, configuration(&staging, provider.address())).unwrap();
