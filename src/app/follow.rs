@@ -63,8 +63,9 @@ fn event(outcome: &Outcome) -> Event {
 }
 
 /// Follows the vault: a changed account is read anew at its next request, and one that may no longer be used
-/// ends its open streams.
-pub(super) fn accounts(vault: &Vault, resolver: Resolver, drain: &Drain) {
+/// ends its open streams. Counts them, too.
+pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metrics, drain: &Drain) {
+    counts(vault, metrics, drain);
     let mut changes = vault.changes();
     let stopping = drain.clone();
     drain.spawn(async move {
@@ -85,7 +86,7 @@ pub(super) fn accounts(vault: &Vault, resolver: Resolver, drain: &Drain) {
 
 /// Counts the accounts, now and after changes: apart from what follows them, because it opens every one of them, and
 /// no more often than [`COUNTED`] and [`COUNTING`] say.
-pub(super) fn counts(vault: &Vault, metrics: vault::Metrics, drain: &Drain) {
+fn counts(vault: &Vault, metrics: vault::Metrics, drain: &Drain) {
     let mut changes = vault.changes();
     let (vault, stopping) = (vault.clone(), drain.clone());
     drain.spawn(async move {

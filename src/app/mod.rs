@@ -126,9 +126,8 @@ impl App {
         let dialer = dialer(&config, [proxy_at, admin_at])?;
         let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
         let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
-        let ways = (&dialer, &roots);
-        let consents = consent::consents(&config, admin_at, ways)?;
-        let engine = refresh::engine(&config, &vault, &rules, ways, &registry, &drain)?;
+        let consents = consent::consents(&config, admin_at, (&dialer, &roots))?;
+        let engine = refresh::engine(&config, &vault, &rules, (&dialer, &roots), &registry, &drain)?;
         let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
         let proxy = Proxy::new(Parts {
             gate: Gate::new(config.identity, fetch_keys(&roots), &drain)?,
@@ -151,8 +150,7 @@ impl App {
         let desk = desk.asking(consents);
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys(&roots), &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
-        follow::accounts(&vault, resolver, &drain);
-        follow::counts(&vault, vault::Metrics::register(&registry)?, &drain);
+        follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
         // What an earlier process left undone is looked into before anybody is served.
         engine.recover().await?;

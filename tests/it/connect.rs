@@ -54,11 +54,12 @@ impl Ground {
         })
         .await;
         let (drain, admin) = (Drain::default(), stage.app().admin);
+        let each = drain.clone();
         // What a load balancer would be: people come back to another address than the listener's.
         drain.detach(async move {
             while let Ok((mut person, _)) = front.accept().await {
                 let mut ours = TcpStream::connect(admin).await.unwrap();
-                tokio::spawn(async move { copy_bidirectional(&mut person, &mut ours).await });
+                each.spawn(async move { copy_bidirectional(&mut person, &mut ours).await });
             }
         });
         Self { stage, callback, _server: server, _drain: drain }
