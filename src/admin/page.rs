@@ -30,7 +30,9 @@ pub(super) fn router(desk: Desk) -> Router {
 
 /// Where providers send people back to.
 pub(super) fn callback(desk: Desk) -> Router {
-    Router::new().route(CALLBACK, get(called_back)).with_state(desk)
+    // A mail filter that only looks at a link must not use its state up.
+    let only_looked_at = async || StatusCode::METHOD_NOT_ALLOWED;
+    Router::new().route(CALLBACK, get(called_back).head(only_looked_at)).with_state(desk)
 }
 
 async fn called_back(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response {

@@ -90,9 +90,14 @@ impl Ground {
 
     /// Comes back with a query.
     async fn back(&self, query: &str) -> String {
+        self.come("GET", query).await
+    }
+
+    async fn come(&self, method: &str, query: &str) -> String {
         let mut io = TcpStream::connect(self.stage.app().admin).await.unwrap();
-        let request =
-            format!("GET /oauth/callback?{query} HTTP/1.1\r\nhost: kb.example\r\nconnection: close\r\n\r\n");
+        let request = format!(
+            "{method} /oauth/callback?{query} HTTP/1.1\r\nhost: kb.example\r\nconnection: close\r\n\r\n"
+        );
         io.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         io.read_to_string(&mut answer).await.unwrap();
@@ -176,4 +181,17 @@ async fn who_declines_or_was_not_asked_connects_nothing() {
         assert!(ground.back(forged).await.starts_with("HTTP/1.1 400"), "{forged}");
     }
     assert_eq!(ground.execute(Command::List { tenant: None }).await.unwrap(), Reply::Accounts(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_only_looks_at_the_callback_does_not_use_it_up() {
+    let ground = Ground::new().await;
+    let asked = ground.ask().await;
+    let state = asked.url.split(['?', '&']).find(|pair| pair.starts_with("state=")).unwrap();
+    let query = format!("{state}&code=x");
+    assert!(ground.come("HEAD", &query).await.starts_with("HTTP/1.1 405"));
+    let known = ground.back(&query).await;
+    assert!(!known.contains("not the answer to a question"), "{known}");
+    let used_up = ground.back(&query).await;
+    assert!(used_up.contains("not the answer to a question"), "{used_up}");
 }
