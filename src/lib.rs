@@ -24,7 +24,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 words | [`secret`] [`host`] [`id`] [`path`] [`document`] |
+//! | 0 words | [`secret`] [`host`] [`id`] [`path`] [`cause`] [`document`] |
 //! | 1 plumbing | [`drain`] [`telemetry`] [`tls`] [`dial`] [`fetch`] [`clients`] |
 //! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`oauth`] the protocol · [`audit`] what happened |
 //! | 3 | [`catalog`] connectors and their operations |
@@ -58,6 +58,7 @@ pub mod admin;
 pub mod app;
 pub mod audit;
 pub mod catalog;
+pub mod cause;
 pub mod cli;
 pub mod clients;
 pub mod config;

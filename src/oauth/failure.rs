@@ -1,10 +1,11 @@
 //! What it means that there are no tokens. Never a body, a token, or a provider's own text.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::template::FillError;
+use crate::cause::Cause;
 
 /// Why there are no tokens: a variant per different reaction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,50 +71,6 @@ pub enum NotSent {
     /// The request cannot be put together, for instance with a secret that no header can carry.
     #[error("the request cannot be put together")]
     Request,
-}
-
-/// Why a grant is over, or at rest until a person acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
-    /// Revoked, or ended without a word of why.
-    Revoked,
-    /// Unused for too long.
-    ExpiredIdle,
-    /// The consent's own end.
-    ExpiredHard,
-    /// The user is disabled.
-    UserDisabled,
-    /// A rule of the provider's or the customer's, such as a second factor.
-    Policy,
-    /// Its last rotation was lost.
-    LostRotation,
-    /// It was given to another app.
-    WrongClient,
-    /// The app was removed there.
-    Uninstalled,
-}
-
-impl Cause {
-    /// As events and metrics name it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::ExpiredIdle => "expired_idle",
-            Self::ExpiredHard => "expired_hard",
-            Self::UserDisabled => "user_disabled",
-            Self::Policy => "policy",
-            Self::LostRotation => "lost_rotation",
-            Self::WrongClient => "wrong_client",
-            Self::Uninstalled => "uninstalled",
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What is wrong with an app, or with what its connector says.

@@ -34,7 +34,7 @@ pub use self::{
         Header, LONGEST_LIFE, Pattern, Reach, Revocation, Rotates, Rotation, SHORTEST_LIFE, Span, Success,
     },
     endpoint::{Exchange, Hint, Narrowed, TokenEndpoint, TypedToken},
-    failure::{AppFault, Cause, Failure, Meaning, NotSent, Unreadable},
+    failure::{AppFault, Failure, Meaning, NotSent, Unreadable},
     key::SigningKey,
     template::{FillError, TextTemplate, UrlTemplate, Values},
     transport::{Clock, Transport},

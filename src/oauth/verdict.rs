@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{AppFault, At, Cause, Dialect, Failure, Grant, Meaning, Success};
+use super::{AppFault, At, Dialect, Failure, Grant, Meaning, Success};
+use crate::cause::Cause;
 
 /// The longest `claims` that are kept, in bytes.
 const MAX_CLAIMS: usize = 8 * 1024;

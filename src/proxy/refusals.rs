@@ -8,12 +8,12 @@ use super::{
     refusal::{Code, Refusal},
 };
 use crate::{
+    cause::Cause,
     credential::{self, Closed, Trouble, principal_kind},
     host::Host,
     id::{AccountKey, Scope},
     identity,
     policy::{Denial, Permit, Why},
-    vault::Cause,
 };
 
 impl From<identity::Error> for Refusal {

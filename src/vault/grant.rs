@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{encoded, secret_input};
-use crate::secret::Secret;
+use crate::{cause::Cause, secret::Secret};
 
 /// The tokens of one consent, and what is known of their ends.
 ///
@@ -82,28 +82,6 @@ pub enum GrantState {
     },
 }
 
-/// Why a grant no longer works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// Somebody took it back.
-    Revoked,
-    /// It was not used for too long.
-    ExpiredIdle,
-    /// Its time was over.
-    ExpiredHard,
-    /// The provider disabled its user.
-    UserDisabled,
-    /// A rule of the provider's: a second factor, a device, a network.
-    Policy,
-    /// The provider rotated its token, and the new one did not arrive here.
-    LostRotation,
-    /// It was given to another client.
-    WrongClient,
-    /// The app was uninstalled.
-    Uninstalled,
-}
-
 impl GrantState {
     /// `fresh`, `backoff`, `ambiguous`, `needs_user`, `reauth_required` or `subject_gone`.
     #[must_use]
@@ -115,23 +93,6 @@ impl GrantState {
             Self::NeedsUser { .. } => "needs_user",
             Self::ReauthRequired { .. } => "reauth_required",
             Self::SubjectGone { .. } => "subject_gone",
-        }
-    }
-}
-
-impl Cause {
-    /// As it is written: `lost_rotation`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::ExpiredIdle => "expired_idle",
-            Self::ExpiredHard => "expired_hard",
-            Self::UserDisabled => "user_disabled",
-            Self::Policy => "policy",
-            Self::LostRotation => "lost_rotation",
-            Self::WrongClient => "wrong_client",
-            Self::Uninstalled => "uninstalled",
         }
     }
 }

@@ -34,7 +34,7 @@ pub use self::{
     enter::Initialised,
     error::Error,
     fact::{Fact, FactKey, FactKind},
-    grant::{Access, Cause, Grant, GrantState},
+    grant::{Access, Grant, GrantState},
     hold::{Hold, Holds, Lift, Source, Whole},
     key::{Error as KeyError, KeySource},
     lease::{Committed, Intent, Lease, Note, Orphan},

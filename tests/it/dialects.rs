@@ -8,11 +8,12 @@ use http::{Request, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use keybearer::{
+    cause::Cause,
     dial::{AddressGuard, Dialer},
     drain::Drain,
     host::Host,
     oauth::{
-        App, AppFault, Ask, Callback, Cause, ClientAuth, Failure, Hint, Provider, RawAnswer, Reach, Rotates,
+        App, AppFault, Ask, Callback, ClientAuth, Failure, Hint, Provider, RawAnswer, Reach, Rotates,
         SigningKey, TokenEndpoint, Tokens, Transport,
     },
     ruleset::Ruleset,

@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     catalog::{Connector, Repinned},
+    cause::Cause,
     id::Scope,
-    oauth::{self, AppFault, Failure, Tokens},
+    oauth::{AppFault, Failure, Tokens},
     secret::Secret,
-    vault::{Access, Account, Cause, Grant, GrantState, Material},
+    vault::{Access, Account, Grant, GrantState, Material},
 };
 
 /// An attempt, as far as its outcome depends on it.
@@ -179,16 +180,16 @@ impl Attempt<'_> {
             Failure::Definitive(cause) => {
                 let cause = match (cause, self.doubt) {
                     // The attempt before this one was carried out, and its answer is what was lost (F6).
-                    (oauth::Cause::Revoked, Some(_)) if self.rotates => Cause::LostRotation,
-                    (cause, _) => own(*cause),
+                    (Cause::Revoked, Some(_)) if self.rotates => Cause::LostRotation,
+                    (cause, _) => *cause,
                 };
                 self.closed(account, grant, GrantState::ReauthRequired { cause }, "")
             }
             Failure::NeedsUser { cause, .. } => {
-                self.closed(account, grant, GrantState::NeedsUser { cause: own(*cause) }, "")
+                self.closed(account, grant, GrantState::NeedsUser { cause: *cause }, "")
             }
             Failure::SubjectGone(cause) => {
-                self.closed(account, grant, GrantState::SubjectGone { cause: own(*cause) }, "")
+                self.closed(account, grant, GrantState::SubjectGone { cause: *cause }, "")
             }
         }
     }
@@ -241,19 +242,5 @@ impl Attempt<'_> {
         let used = if self.is_used { Some(self.now) } else { grant.used };
         let material = Material::Oauth(Box::new(Grant { used, state, ..grant.clone() }));
         Verdict::Next(Box::new(Account { material, ..account.clone() }), told)
-    }
-}
-
-/// The vault's word for the protocol's.
-const fn own(cause: oauth::Cause) -> Cause {
-    match cause {
-        oauth::Cause::Revoked => Cause::Revoked,
-        oauth::Cause::ExpiredIdle => Cause::ExpiredIdle,
-        oauth::Cause::ExpiredHard => Cause::ExpiredHard,
-        oauth::Cause::UserDisabled => Cause::UserDisabled,
-        oauth::Cause::Policy => Cause::Policy,
-        oauth::Cause::LostRotation => Cause::LostRotation,
-        oauth::Cause::WrongClient => Cause::WrongClient,
-        oauth::Cause::Uninstalled => Cause::Uninstalled,
     }
 }

@@ -10,8 +10,9 @@ use super::{
     schedule::{self, Spread},
 };
 use crate::{
+    cause::Cause,
     oauth::Dialect,
-    vault::{Account, Cause, Grant, GrantState, Material, Status},
+    vault::{Account, Grant, GrantState, Material, Status},
 };
 
 /// An account that was used within so long is refreshed ahead; others are when somebody uses them (F21).

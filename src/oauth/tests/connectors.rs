@@ -3,7 +3,10 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::oauth::{AppFault, Cause, Reach, Rotates};
+use crate::{
+    cause::Cause,
+    oauth::{AppFault, Reach, Rotates},
+};
 
 /// The dialect of a shipped file's first connector.
 fn shipped(file: &str) -> Dialect {

@@ -1,7 +1,7 @@
 //! What a refusal means: D2, D3, and the table of `docs/refresh.md`.
 
 use super::*;
-use crate::oauth::{AppFault, Cause};
+use crate::{cause::Cause, oauth::AppFault};
 
 const WAIT: Duration = Duration::from_secs(7);
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keybearer::{
-    oauth::{AppFault, Cause, Failure, HostRefused, NotSent, Unreadable},
+    cause::Cause,
+    oauth::{AppFault, Failure, HostRefused, NotSent, Unreadable},
     secret::Secret,
 };
 use serde_json::json;

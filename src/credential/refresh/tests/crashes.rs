@@ -6,9 +6,10 @@ use tokio::runtime::Runtime;
 
 use super::world::*;
 use crate::{
+    cause::Cause,
     credential::{Closed, Error},
     drain::Drain,
-    vault::{Cause, GrantState, Vault},
+    vault::{GrantState, Vault},
 };
 
 /// A process: dropping it kills what it does at whatever point that is.

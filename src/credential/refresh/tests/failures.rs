@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::world::*;
 use crate::{
+    cause::Cause,
     credential::{Closed, Error, Trouble},
-    vault::{Cause, GrantState, Status},
+    vault::{GrantState, Status},
 };
 
 #[tokio::test(start_paused = true)]
