@@ -57,6 +57,7 @@
 pub mod admin;
 pub mod app;
 pub mod audit;
+mod braces;
 pub mod catalog;
 pub mod cause;
 pub mod cli;

@@ -4,7 +4,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 use super::auth::is_field_name;
-use crate::document::did_you_mean;
+use crate::{
+    braces::{self, Piece},
+    document::did_you_mean,
+};
 
 /// A parsed value, such as `Bearer {token}`, `Basic {basic(user, password)}` or
 /// `Basic {basic("x-access-token", token)}`. A brace itself is written twice.
@@ -36,31 +39,13 @@ impl Template {
         if let Some(bad) = text.chars().find(|c| !(c.is_ascii_graphic() || *c == ' ')) {
             return Err(format!("a value cannot contain {bad:?}"));
         }
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            rest = &rest[at..];
-            if rest.starts_with("{{") || rest.starts_with("}}") {
-                literal.push_str(&rest[..1]);
-                rest = &rest[2..];
-                continue;
-            }
-            let (inside, after) = rest
-                .strip_prefix('{')
-                .and_then(|rest| rest.split_once('}'))
-                .ok_or("a brace is left open: write {field}, or {{ for a brace itself")?;
-            if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
-            }
-            parts.push(parse_part(inside, fields)?);
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
+        let pieces =
+            braces::split(text).ok_or("a brace is left open: write {field}, or {{ for a brace itself")?;
+        let parts = pieces.into_iter().map(|piece| match piece {
+            Piece::Literal(text) => Ok(Part::Literal(text)),
+            Piece::Inside(inside) => parse_part(inside, fields),
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
         if !parts.iter().any(Part::uses_a_field) {
             return Err(format!("the value holds no credential: use {}", named(fields)));
         }

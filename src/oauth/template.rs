@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::{
+    braces::{self, Piece},
     document::{Place, Problem},
     fetch::{self, Url},
     host::{Authority, Host, HostPattern},
@@ -75,36 +76,24 @@ impl TextTemplate {
 impl TryFrom<String> for TextTemplate {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let (mut parts, mut literal, mut rest) = (Vec::new(), String::new(), text.as_str());
-        while let Some(at) = rest.find(['{', '}']) {
-            literal.push_str(&rest[..at]);
-            rest = &rest[at..];
-            if rest.starts_with("{{") || rest.starts_with("}}") {
-                literal.push_str(&rest[..1]);
-                rest = &rest[2..];
-                continue;
-            }
-            let (name, after) = rest
-                .strip_prefix('{')
-                .and_then(|rest| rest.split_once('}'))
-                .ok_or("a brace is left open: write {name}, or {{ for a brace itself")?;
-            if name.is_empty()
-                || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-            {
-                return Err(format!("`{{{name}}}` is no placeholder: use lower-case letters, digits and _"));
-            }
-            if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(&mut literal)));
-            }
-            parts.push(Part::Field(name.to_owned()));
-            rest = after;
-        }
-        literal.push_str(rest);
-        if !literal.is_empty() {
-            parts.push(Part::Literal(literal));
-        }
-        Ok(Self(parts))
+        let pieces =
+            braces::split(&text).ok_or("a brace is left open: write {name}, or {{ for a brace itself")?;
+        pieces.into_iter().map(part).collect::<Result<_, _>>().map(Self)
     }
+}
+
+fn part(piece: Piece<'_>) -> Result<Part, String> {
+    match piece {
+        Piece::Literal(text) => Ok(Part::Literal(text)),
+        Piece::Inside(name) if is_placeholder(name) => Ok(Part::Field(name.to_owned())),
+        Piece::Inside(name) => {
+            Err(format!("`{{{name}}}` is no placeholder: use lower-case letters, digits and _"))
+        }
+    }
+}
+
+fn is_placeholder(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 impl UrlTemplate {

@@ -8,7 +8,7 @@ use std::{
 
 /// Every module of the crate, floor by floor.
 const FLOORS: &[&[&str]] = &[
-    &["secret", "host", "id", "path", "cause", "document", "duration"],
+    &["secret", "host", "id", "path", "cause", "document", "duration", "braces"],
     &["drain", "telemetry", "tls", "dial", "fetch", "clients"],
     &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],
