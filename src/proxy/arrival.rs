@@ -7,7 +7,10 @@
 use http::{HeaderMap, Method, Request, Uri, Version, header, request::Parts};
 use hyper::ext::Protocol;
 
-use super::refusal::{Code, Refusal};
+use super::{
+    listed::is_listed,
+    refusal::{Code, Refusal},
+};
 use crate::{
     host::{Authority, Host, Target},
     id::ConnectorName,
@@ -268,14 +271,10 @@ fn asks_websocket(parts: &Parts) -> bool {
     if parts.method == Method::CONNECT {
         return parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket");
     }
-    let is_listed = |name, token: &str| {
-        let values = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
-    };
     parts.version == Version::HTTP_11
         && parts.method == Method::GET
-        && is_listed(header::UPGRADE, "websocket")
-        && is_listed(header::CONNECTION, "upgrade")
+        && is_listed(&parts.headers, &header::UPGRADE, "websocket")
+        && is_listed(&parts.headers, &header::CONNECTION, "upgrade")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod connect;
 mod connection;
 mod forward;
 mod internal;
+mod listed;
 mod listener;
 mod metrics;
 mod outbound;

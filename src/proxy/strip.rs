@@ -6,7 +6,10 @@ use std::{borrow::Cow, sync::LazyLock};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 
-use super::PROXY_STATUS;
+use super::{
+    PROXY_STATUS,
+    listed::{is_listed, tokens},
+};
 use crate::catalog::Connector;
 
 /// A set of names; a header map's own hashing is the fastest there is for them.
@@ -147,15 +150,10 @@ pub fn head(headers: &mut HeaderMap, connector: &Connector, stripped: &mut Strip
 pub fn hop_by_hop(headers: &mut HeaderMap) {
     // `TE: trailers` says something about the agent too, and gRPC providers insist on it. It is looked at first:
     // who sends it must name it in `Connection` (RFC 9110 §10.1.4).
-    let trailers = headers.get_all(header::TE).iter().any(accepts_trailers);
+    let trailers = is_listed(headers, &header::TE, "trailers");
     if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|token| token.trim().parse().ok())
-            .collect();
+        let named: Vec<HeaderName> =
+            tokens(headers, &header::CONNECTION).filter_map(|token| token.parse().ok()).collect();
         for name in named {
             headers.remove(name);
         }
@@ -168,12 +166,6 @@ pub fn hop_by_hop(headers: &mut HeaderMap) {
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-}
-
-fn accepts_trailers(value: &HeaderValue) -> bool {
-    value
-        .to_str()
-        .is_ok_and(|value| value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
 /// What an answer's head or trailers may not carry to the agent: the fields of one hop, and cookies, which are

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 
 use super::{chunks::Chunks, invalid};
+use crate::proxy::listed::is_listed;
 
 /// As many fields as hyper takes of an agent.
 const MAX_FIELDS: usize = 100;
@@ -60,7 +61,7 @@ impl Head {
     fn of(mut response: Response<()>, method: &Method) -> io::Result<Self> {
         let (status, version) = (response.status(), response.version());
         let headers = response.headers_mut();
-        let mut is_last = version < Version::HTTP_11 || asks_to_close(headers);
+        let mut is_last = version < Version::HTTP_11 || is_listed(headers, &header::CONNECTION, "close");
         let no_body = *method == Method::HEAD
             || status.is_informational()
             || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -109,11 +110,6 @@ impl Places {
         }
         Ok(headers)
     }
-}
-
-fn asks_to_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// One number, however often it is said.
