@@ -16,7 +16,7 @@ use super::{
 /// With `durability: batch`, the disk is waited for this often.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Or when so much is not synchronised, because it is kept in memory until then.
-const SYNC_BYTES: usize = 4 << 20;
+const SYNC_BYTES: usize = 1 << 20;
 /// How long to wait before writing again after a failure.
 const RETRY: Duration = Duration::from_millis(250);
 /// How often to try again once nobody is left to wait.
