@@ -10,6 +10,8 @@ use crate::proxy::listed::is_listed;
 
 /// As many fields as hyper takes of an agent.
 const MAX_FIELDS: usize = 100;
+/// What the agent gets besides: the action's id, timings.
+const ADDED: usize = 2;
 
 /// What stands before an answer's body.
 pub(super) struct Head {
@@ -100,7 +102,7 @@ impl Places {
     }
 
     pub(super) fn take(self, head: &Bytes) -> io::Result<HeaderMap> {
-        let mut headers = HeaderMap::with_capacity(self.0.len());
+        let mut headers = HeaderMap::with_capacity(self.0.len() + ADDED);
         for [name, name_end, value, value_end] in self.0 {
             let unreadable = || invalid("the answer has a field that HTTP does not allow");
             let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| unreadable())?;
