@@ -57,7 +57,6 @@ pub struct Consents(Arc<Inner>);
 struct Inner {
     apps: Apps,
     transport: Transport,
-    redirect_url: Option<String>,
     book: Mutex<Vec<Entry>>,
 }
 
@@ -93,10 +92,10 @@ impl Answered {
 }
 
 impl Consents {
-    /// Nothing asked yet. `redirect_url` is where people are sent back to; `None` where there is no such place.
+    /// Nothing asked yet. People are sent back to the apps' redirect URL.
     #[must_use]
-    pub fn new(apps: Apps, transport: Transport, redirect_url: Option<String>) -> Self {
-        Self(Arc::new(Inner { apps, transport, redirect_url, book: Mutex::default() }))
+    pub fn new(apps: Apps, transport: Transport) -> Self {
+        Self(Arc::new(Inner { apps, transport, book: Mutex::default() }))
     }
 
     /// Where people at this machine are sent back to, if the admin listener is here; providers take `http` for loopback
@@ -114,7 +113,7 @@ impl Consents {
     }
 
     pub(super) fn redirect_url(&self) -> Result<&str, Error> {
-        self.0.redirect_url.as_deref().ok_or(Error::NoRedirect)
+        self.0.apps.redirect_url().ok_or(Error::NoRedirect)
     }
 
     pub(super) fn app(&self, connector: &ConnectorName, tenant: &TenantId) -> Result<&Arc<App>, Error> {

@@ -1,7 +1,7 @@
 //! The composition root: opens everything, binds everything, returns the addresses, then serves.
 
-mod consent;
 mod follow;
+mod providers;
 mod refresh;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
-pub use self::consent::consents_alone;
+pub use self::providers::consents_alone;
 use crate::{
-    admin::{self, Desk, Lifecycle, Site, Socket},
+    admin::{self, Consents, Desk, Lifecycle, Site, Socket},
     audit::{self, Audit},
     config::Config,
     credential::Resolver,
@@ -126,11 +126,13 @@ impl App {
         let dialer = dialer(&config, [proxy_at, admin_at])?;
         let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
         let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
-        let consents = consent::consents(&config, admin_at, (&dialer, &roots))?;
-        let engine = refresh::engine(&config, &vault, &rules, (&dialer, &roots), &registry, &drain)?;
+        let (apps, transport) = providers::at_providers(&config, admin_at, (&dialer, &roots))?;
+        let consents = Consents::new(apps.clone(), transport.clone());
+        let engine = refresh::engine(&config, &vault, &rules, (apps, transport), &registry, &drain)?;
+        let fetch_keys = fetch_keys(&roots);
         let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
         let proxy = Proxy::new(Parts {
-            gate: Gate::new(config.identity, fetch_keys(&roots), &drain)?,
+            gate: Gate::new(config.identity, Arc::clone(&fetch_keys), &drain)?,
             workload: Workload::Local,
             rules: rules.clone(),
             resolver: resolver.clone(),
@@ -148,7 +150,7 @@ impl App {
         follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, &drain);
         let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
         let desk = desk.asking(consents);
-        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys(&roots), &drain)?;
+        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys, &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;

@@ -1,4 +1,4 @@
-//! What asks people for consents, put together.
+//! Who we are at providers, and what asks people for consents, put together.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -15,21 +15,20 @@ use crate::{
     tls::{self, Alpn},
 };
 
-/// Consents whose people come back to the admin listener, and whose codes are exchanged by the proxy's own way to providers.
-pub(super) fn consents(
+/// The apps that providers know us by, and the proxy's own way to their token endpoints. People come back to the admin
+/// listener where nothing else is configured.
+pub(super) fn at_providers(
     config: &Config,
     admin: SocketAddr,
     (dialer, roots): (&Dialer, &Arc<RootCertStore>),
-) -> Result<Consents, Error> {
+) -> Result<(Apps, Transport), Error> {
     let tls = Arc::new(tls::upstream_config(roots, Alpn::H1));
     let mut oauth = config.oauth.clone();
     oauth.redirect_url = oauth.redirect_url.or_else(|| Consents::callback_at(admin));
-    let redirect_url = oauth.redirect_url.clone();
-    let transport = Transport::new(dialer.clone(), tls, config.refresh.timeout);
-    Ok(Consents::new(Apps::load(&oauth)?, transport, redirect_url))
+    Ok((Apps::load(&oauth)?, Transport::new(dialer.clone(), tls, config.refresh.timeout)))
 }
 
-/// The same without a proxy, with the admin listener for whoever serves the callback.
+/// What asks for consents where no proxy runs, with the admin listener for whoever serves the callback.
 ///
 /// # Errors
 /// [`Error`], with what to do.
@@ -41,5 +40,6 @@ pub async fn consents_alone(config: &Config) -> Result<(Consents, TcpListener), 
     let overrides = proxy::overrides(&config.egress).map_err(Error::Config)?;
     let dialer = Dialer::new(overrides, guard, config.limits.connect_timeout);
     let roots = config.egress.roots.load()?;
-    Ok((consents(config, admin, (&dialer, &roots))?, listener))
+    let (apps, transport) = at_providers(config, admin, (&dialer, &roots))?;
+    Ok((Consents::new(apps, transport), listener))
 }
