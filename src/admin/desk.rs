@@ -52,27 +52,18 @@ enum Changed {
 }
 
 impl Desk {
-    /// A desk over this vault. What it changes is recorded in `audit`, fits `rules`, and is told to `resolver`.
+    /// A desk over this vault. What it changes is recorded in `audit`, fits `rules`, and is told to `resolver`. It asks
+    /// people for consents where there are `consents`.
     #[must_use]
-    pub fn new(vault: Vault, audit: Audit, rules: Rules, resolver: Resolver, drain: Drain) -> Self {
-        Self(Arc::new(Inner {
-            vault,
-            audit,
-            rules,
-            resolver,
-            drain,
-            consents: None,
-            changing: Mutex::default(),
-        }))
-    }
-
-    /// The same, which also asks people for consents. Not for a desk that has clones already.
-    #[must_use]
-    pub fn asking(self, consents: Consents) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(inner) => Self(Arc::new(Inner { consents: Some(consents), ..inner })),
-            Err(shared) => Self(shared),
-        }
+    pub fn new(
+        vault: Vault,
+        audit: Audit,
+        rules: Rules,
+        resolver: Resolver,
+        consents: Option<Consents>,
+        drain: Drain,
+    ) -> Self {
+        Self(Arc::new(Inner { vault, audit, rules, resolver, drain, consents, changing: Mutex::default() }))
     }
 
     /// Does what is asked. A change is on the disk, recorded, and known to the next request when this returns;
@@ -394,7 +385,7 @@ mod tests {
         let crm = ("crm".parse().unwrap(), serde_saphyr::from_str(CONNECTOR).unwrap());
         rules.catalog = Catalog::compile(vec![crm]).unwrap();
         let resolver = Resolver::new(vault.clone().into());
-        Desk::new(vault, audit, Rules::fixed(rules), resolver, drain)
+        Desk::new(vault, audit, Rules::fixed(rules), resolver, None, drain)
     }
 
     fn secrets(field: &str, value: &str) -> Secrets {

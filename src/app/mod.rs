@@ -148,8 +148,8 @@ impl App {
             drain: drain.clone(),
         });
         follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, &drain);
-        let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), drain.clone());
-        let desk = desk.asking(consents);
+        let (ours, consents) = (drain.clone(), Some(consents));
+        let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), consents, ours);
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys, &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);

@@ -31,6 +31,13 @@ pub(super) enum Vaultless {
     Make,
 }
 
+/// Whether the command asks a person for a consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    People,
+    Nobody,
+}
+
 enum Work {
     Proxy(Client),
     Ourselves(Box<Desk>),
@@ -40,36 +47,42 @@ impl Counter {
     /// Finds the proxy, or opens the vault, which must be there. What is changed must fit these rules; a proxy has
     /// its own.
     pub(super) async fn open(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
-        Self::with(config, rules, Vaultless::Fail).await
+        Self::with(config, rules, Vaultless::Fail, Asks::Nobody).await
     }
 
     /// Finds the proxy, or opens the vault, and makes it where there is none.
     pub(super) async fn open_or_init(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
-        Self::with(config, rules, Vaultless::Make).await
+        Self::with(config, rules, Vaultless::Make, Asks::Nobody).await
     }
 
     /// Finds the proxy, or opens or makes the vault and serves the callback of consents itself.
     pub(super) async fn asking(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
-        let mut counter = Self::with(config, rules, Vaultless::Make).await?;
-        if let Work::Ourselves(desk) = counter.work {
-            let (consents, listener) = consents_alone(config).await?;
-            let desk = desk.asking(consents);
-            serve_callback(desk.clone(), listener, &counter.drain);
-            counter.work = Work::Ourselves(Box::new(desk));
-        }
-        Ok(counter)
+        Self::with(config, rules, Vaultless::Make, Asks::People).await
     }
 
-    async fn with(config: &Config, rules: Ruleset, vaultless: Vaultless) -> Result<Self, Failure> {
+    async fn with(
+        config: &Config,
+        rules: Ruleset,
+        vaultless: Vaultless,
+        asks: Asks,
+    ) -> Result<Self, Failure> {
         let drain = Drain::default();
         if let Some(client) = Client::find(&config.admin_socket(), &drain).await? {
             return Ok(Self { work: Work::Proxy(client), drain });
         }
+        let asking = match asks {
+            Asks::People => Some(consents_alone(config).await?),
+            Asks::Nobody => None,
+        };
         let vault = open_vault(config, vaultless, &drain).await?;
         let metrics = audit::Metrics::register(&telemetry::registry().map_err(Failure::new)?);
         let audit = Audit::open(&config.audit, &config.data_dir, &metrics.map_err(Failure::new)?)?;
         let resolver = Resolver::new(vault.clone().into());
-        let desk = Desk::new(vault, audit, Rules::fixed(rules), resolver, drain.clone());
+        let (consents, listener) = asking.unzip();
+        let desk = Desk::new(vault, audit, Rules::fixed(rules), resolver, consents, drain.clone());
+        if let Some(listener) = listener {
+            serve_callback(desk.clone(), listener, &drain);
+        }
         Ok(Self { work: Work::Ourselves(Box::new(desk)), drain })
     }
 
