@@ -195,6 +195,9 @@ impl Desk {
         let connector = fit::connector_of(&rules.catalog, &key.connector)?;
         let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
         let before = self.existing(&key).await?;
+        if matches!(before.material, Material::Oauth(_)) {
+            return Err(Error::Consented(key));
+        }
         self.record_next(&before, "account.rotated", None).await?;
         self.made(&key, self.0.vault.rotate(&key, fields).await).await
     }

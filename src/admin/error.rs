@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::Misfit;
 use crate::{
     audit,
-    id::{ConnectorName, TenantId},
+    id::{AccountKey, ConnectorName, TenantId},
     oauth::NotSent,
     vault,
 };
@@ -45,6 +45,11 @@ pub enum Error {
     /// Too many at once.
     #[error("{0} consents are asked for and not answered: wait until they are, or are over")]
     Consents(usize),
+    /// A pasted secret would take the place of what a person consented to.
+    #[error(
+        "{0} holds what its owner consented to, which no secret replaces: connect it anew with `keybearer account connect {0}`, or remove it first"
+    )]
+    Consented(AccountKey),
     /// A consent was not given, or is of no use.
     #[error("{}", .0.detail)]
     NotConnected(Fault),
@@ -127,6 +132,7 @@ impl Error {
             Self::NoRedirect => "no_redirect_url",
             Self::NoApp { .. } => "app_missing",
             Self::Consents(_) => "too_many_consents",
+            Self::Consented(_) => "account_consented",
             Self::NotConnected(fault) | Self::Refused(fault) => &fault.error,
             _ => "failed",
         }
@@ -142,6 +148,7 @@ impl Error {
             | Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Vault(vault::Error::Missing(_)) => StatusCode::NOT_FOUND,
             Self::NotConnected(_)
+            | Self::Consented(_)
             | Self::Vault(
                 vault::Error::Exists(_) | vault::Error::Revoked(_) | vault::Error::OtherSubject(_),
             ) => StatusCode::CONFLICT,

@@ -86,6 +86,8 @@ enum Verb {
         which: Which,
     },
     /// Give an account another secret; a revoked one is active again
+    ///
+    /// Not an account whose owner consented to it: that is connected anew with `keybearer account connect`.
     #[command(after_help = "Example:
   keybearer account rotate acme/github/role:researcher < token.txt")]
     Rotate {

@@ -134,6 +134,10 @@ impl From<admin::Error> for Failure {
                 let hint = format!("`keybearer connector show {connector}` shows its scopes");
                 Self::of(&error).hint(hint)
             }
+            admin::Error::Consented(_) => Self::of(&error).status(USAGE),
+            admin::Error::Refused(ref fault) if fault.error == "account_consented" => {
+                Self::of(&error).status(USAGE)
+            }
             admin::Error::Refused(ref fault) if fault.error == "account_missing" => {
                 Self::of(&error).hint("`keybearer account list` shows what there is")
             }
