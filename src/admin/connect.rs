@@ -134,7 +134,7 @@ impl Desk {
     ) -> Result<Connected, Refused> {
         let connected = self.consented(answered, pending, callback).await;
         if let Err(refused) = &connected
-            && !matches!(refused, Refused::Desk(Error::Vault(_) | Error::Audit(_)))
+            && !matches!(refused, Refused::Desk(Error::Audit(_)))
         {
             self.record_refusal(&answered.asked.account, refused.code()).await;
         }
