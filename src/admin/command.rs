@@ -50,6 +50,11 @@ pub enum Command {
         /// Which one.
         id: ActionId,
     },
+    /// Takes a question back that nobody has answered: its URL is of no use any more.
+    Withdraw {
+        /// Which one.
+        id: ActionId,
+    },
     /// Shows all accounts, or those of one tenant.
     List {
         /// Whose.
@@ -139,6 +144,8 @@ pub enum Reply {
     Account(Box<Listed>),
     /// A person is asked, and has not answered yet.
     Asked(Box<Asked>),
+    /// The person is not asked any more.
+    Withdrawn(ActionId),
     /// The accounts, in the order of their keys.
     Accounts(Vec<Listed>),
     /// What is frozen as a whole: all of it, or what remains after a command about one tenant or user.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Asked, Consents, Desk, Error, Fault, Misfit, Reply,
-    consent::{Answered, Outcome},
+    consent::{Answered, Outcome, Untaken},
     desk::Change,
     fit::{check_metadata, connector_to_connect},
 };
@@ -32,8 +32,14 @@ pub(super) struct Connected {
 pub(super) enum Refused {
     #[error("{source}{}", said(code.as_deref()))]
     Callback { source: CallbackError, code: Option<String> },
-    #[error("the provider gave no tokens for the consent: {0}")]
+    #[error("{}", Fault::over().detail)]
+    Late,
+    #[error("the provider gave no tokens for the consent: {}; {}", .0, way_out(.0))]
     Exchange(#[from] oauth::Failure),
+    #[error(
+        "the provider does not say whose account it is; whoever runs the proxy has to correct the connector's subject_from"
+    )]
+    Subject,
     #[error("{0}")]
     Host(#[from] HostRefused),
     #[error("the provider names {0} for this account, which is none of the connector's hosts")]
@@ -46,6 +52,14 @@ fn said(code: Option<&str>) -> String {
     code.map(|code| format!(" (it says {code})")).unwrap_or_default()
 }
 
+/// Who can do something about an exchange that failed.
+const fn way_out(failure: &oauth::Failure) -> &'static str {
+    match failure {
+        oauth::Failure::App(_) | oauth::Failure::Unreadable(_) => "whoever runs the proxy has to mend that",
+        _ => "begin again with `keybearer account connect`, later if that does not help",
+    }
+}
+
 impl Refused {
     fn unknown(source: CallbackError) -> Self {
         Self::Callback { source, code: None }
@@ -55,7 +69,9 @@ impl Refused {
         match self {
             Self::Callback { source: CallbackError::Declined, .. } => "consent_declined",
             Self::Callback { .. } => "consent_refused",
+            Self::Late => "consent_over",
             Self::Exchange(_) => "exchange_failed",
+            Self::Subject => "subject_missing",
             Self::Host(_) | Self::Foreign(_) => "host_refused",
             Self::Desk(error) => error.code(),
         }
@@ -108,12 +124,19 @@ impl Desk {
         }
     }
 
+    /// Takes a question back. Where somebody has answered it already, what comes of that is the reply.
+    pub(super) async fn withdraw(&self, id: ActionId) -> Result<Reply, Error> {
+        if self.consents()?.withdraw(id) { Ok(Reply::Withdrawn(id)) } else { self.outcome(id).await }
+    }
+
     /// A person is back. What has begun is finished even if they go away.
     pub(super) async fn called_back(&self, query: &str) -> Result<Connected, Refused> {
         let consents = self.consents()?;
         let callback = Callback::parse(query).map_err(Refused::unknown)?;
-        let found = consents.take(&callback).ok_or_else(|| Refused::unknown(CallbackError::State))?;
-        let (answered, pending) = found;
+        let (answered, pending) = consents.take(&callback).map_err(|untaken| match untaken {
+            Untaken::Unknown => Refused::unknown(CallbackError::State),
+            Untaken::Late => Refused::Late,
+        })?;
         let desk = self.clone();
         let connected = self.drain().spawn(async move {
             let connected = desk.connect(&answered, pending, callback).await;
@@ -194,6 +217,9 @@ impl Desk {
             tokens.subject = tokens.subject.or(learnt.subject);
             tokens.expires = tokens.expires.or(learnt.expires);
         }
+        if provider.dialect.subject_from.is_some() && tokens.subject.is_none() {
+            return Err(Refused::Subject); // anybody could take such an account over
+        }
         Ok((tokens, granted))
     }
 
@@ -260,3 +286,6 @@ impl From<NotSent> for Error {
         Self::Ask(why)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,15 @@ pub(super) struct Answered {
     outcome: watch::Sender<Outcome>,
 }
 
+/// Why there is no consent for a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Untaken {
+    /// Nobody asked, or it was answered or withdrawn, or is long over.
+    Unknown,
+    /// It is over.
+    Late,
+}
+
 impl Answered {
     /// Tells whoever waits.
     pub(super) fn tell(&self, outcome: Outcome) {
@@ -142,7 +151,7 @@ impl Consents {
         let now = Instant::now();
         book.retain(|entry| entry.until > now);
         if book.len() >= ROOM {
-            book.retain(|entry| entry.pending.is_some());
+            book.retain(|entry| *entry.outcome.borrow() == Outcome::Open);
         }
         if book.len() >= ROOM {
             return Err(Error::Consents(ROOM));
@@ -152,18 +161,29 @@ impl Consents {
         Ok(())
     }
 
-    /// The consent that a callback is the answer to. It is given once.
-    pub(super) fn take(&self, callback: &Callback) -> Option<(Answered, Pending)> {
-        let state = callback.state()?;
+    /// The consent that a callback is the answer to. It is given once, and in time.
+    pub(super) fn take(&self, callback: &Callback) -> Result<(Answered, Pending), Untaken> {
+        let state = callback.state().ok_or(Untaken::Unknown)?;
         let now = Instant::now();
         let mut book = self.book();
         let is_meant = |pending: &Pending| pending.state() == state;
-        let found = book
-            .iter_mut()
-            .find(|entry| entry.until > now && entry.pending.as_ref().is_some_and(is_meant))?;
-        let pending = found.pending.take()?;
+        let found = book.iter_mut().find(|entry| entry.pending.as_ref().is_some_and(is_meant));
+        let found = found.ok_or(Untaken::Unknown)?;
+        if found.until <= now {
+            return Err(Untaken::Late);
+        }
+        let pending = found.pending.take().ok_or(Untaken::Unknown)?;
         let (asked, metadata) = (found.asked.clone(), found.metadata.clone());
-        Some((Answered { asked, metadata, outcome: found.outcome.clone() }, pending))
+        Ok((Answered { asked, metadata, outcome: found.outcome.clone() }, pending))
+    }
+
+    /// Takes a question back. Says whether nobody had answered it.
+    pub(super) fn withdraw(&self, id: ActionId) -> bool {
+        let mut book = self.book();
+        let is_open = |entry: &Entry| entry.asked.id == id && entry.pending.is_some();
+        let Some(at) = book.iter().position(is_open) else { return false };
+        book.swap_remove(at).outcome.send_replace(Outcome::Failed(Fault::withdrawn()));
+        true
     }
 
     /// Waits until something has come of a consent, for a while.
@@ -193,9 +213,14 @@ impl Consents {
 }
 
 impl Fault {
-    fn over() -> Self {
+    pub(super) fn over() -> Self {
         let detail =
             "the consent was not given within 10 minutes; begin again with `keybearer account connect`";
         Self { error: "consent_over".to_owned(), detail: detail.to_owned() }
+    }
+
+    fn withdrawn() -> Self {
+        let detail = "the consent was withdrawn before anybody gave it";
+        Self { error: "consent_withdrawn".to_owned(), detail: detail.to_owned() }
     }
 }

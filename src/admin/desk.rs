@@ -90,6 +90,7 @@ impl Desk {
             }
             Command::Connect { account, metadata } => self.ask(account, metadata).await,
             Command::Consent { id } => self.outcome(id).await,
+            Command::Withdraw { id } => self.withdraw(id).await,
             Command::VaultStatus => Ok(Reply::Vault(vault.status().await?.into())),
             change => {
                 let changed = self.alone(|desk| async move { desk.change(change).await }).await?;
@@ -152,6 +153,7 @@ impl Desk {
             Command::List { .. }
             | Command::Connect { .. }
             | Command::Consent { .. }
+            | Command::Withdraw { .. }
             | Command::Show { .. }
             | Command::Holds { .. }
             | Command::FreezeAll { .. }

@@ -31,7 +31,7 @@ pub(super) fn router(desk: Desk) -> Router {
 /// Where providers send people back to.
 pub(super) fn callback(desk: Desk) -> Router {
     // A mail filter that only looks at a link must not use its state up.
-    let only_looked_at = async || StatusCode::METHOD_NOT_ALLOWED;
+    let only_looked_at = async || (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")]);
     Router::new().route(CALLBACK, get(called_back).head(only_looked_at)).with_state(desk)
 }
 

@@ -59,8 +59,9 @@ enum Verb {
     /// Connect an account by its owner's consent at the provider (OAuth)
     ///
     /// Prints the address to open, which asks for what the roles' grants need and nothing else, and waits until the
-    /// consent is given, declined or 10 minutes old. An account that is there is connected anew, by the same owner
-    /// only. Without a running proxy, this serves the callback on listen.admin meanwhile.
+    /// consent is given, declined or 10 minutes old; Ctrl-C takes the question back. An account that is there is
+    /// connected anew, by the same owner only. Without a running proxy, this serves the callback on listen.admin
+    /// meanwhile. JSON is two lines: the question with its url, then the account.
     #[command(after_help = "Examples:
   keybearer account connect --tenant acme --connector gmail --user alice --role writer
   keybearer account connect acme/salesforce/role:researcher --meta instance=na47 --output json")]

@@ -58,6 +58,12 @@ impl Out {
         self.line(text)
     }
 
+    /// Prints one JSON value on one line, for programs that read line by line.
+    pub(super) fn json_line<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).map_err(Failure::new)?;
+        self.line(text)
+    }
+
     /// Prints rows below a header.
     pub(super) fn table<const N: usize>(
         &mut self,

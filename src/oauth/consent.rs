@@ -60,7 +60,9 @@ pub enum CallbackError {
     #[error("the callback has a parameter twice")]
     Twice,
     /// No state, or not the one that was sent: somebody else's consent.
-    #[error("this is not the answer to a question of ours; begin again with `keybearer account connect`")]
+    #[error(
+        "no question of ours is open that this would be the answer to: it was answered before, is over, or was never asked; begin again with `keybearer account connect`"
+    )]
     State,
     /// Another authorization server answered (RFC 9207).
     #[error("another server than the connector's issuer answered")]
