@@ -1,4 +1,7 @@
-//! `account connect` against a real authorization server, with a person at a real browser.
+//! `account connect` against a real authorization server, with a person at a real browser; before a strict one
+//! ([`strict`]); and as a command ([`command`]).
+
+use std::net::SocketAddr;
 
 use http::StatusCode;
 use keybearer::{
@@ -16,6 +19,9 @@ use crate::support::{
     provider::TestAuthority,
     stage::{Stage, Staging},
 };
+
+mod command;
+mod strict;
 
 const ACCOUNT: &str = "acme/crm/role:researcher";
 const ROLE: &str = r#"
@@ -66,9 +72,7 @@ impl Ground {
     }
 
     async fn execute(&self, command: Command) -> Result<Reply, Error> {
-        let socket = self.stage.dir().join("data/admin.sock");
-        let client = Client::find(&socket, &Drain::default()).await.unwrap().unwrap();
-        client.execute(&command).await
+        execute(&self.stage, command).await
     }
 
     async fn ask(&self) -> Asked {
@@ -94,15 +98,24 @@ impl Ground {
     }
 
     async fn come(&self, method: &str, query: &str) -> String {
-        let mut io = TcpStream::connect(self.stage.app().admin).await.unwrap();
-        let request = format!(
-            "{method} /oauth/callback?{query} HTTP/1.1\r\nhost: kb.example\r\nconnection: close\r\n\r\n"
-        );
-        io.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        io.read_to_string(&mut answer).await.unwrap();
-        answer
+        call(self.stage.app().admin, "kb.example", method, &format!("/oauth/callback?{query}")).await
     }
+}
+
+async fn execute(stage: &Stage, command: Command) -> Result<Reply, Error> {
+    let socket = stage.dir().join("data/admin.sock");
+    let client = Client::find(&socket, &Drain::default()).await.unwrap().unwrap();
+    client.execute(&command).await
+}
+
+/// Calls the admin listener under a name.
+async fn call(at: SocketAddr, host: &str, method: &str, path: &str) -> String {
+    let mut io = TcpStream::connect(at).await.unwrap();
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    io.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 fn connector(issuer: &str) -> String {
@@ -151,7 +164,7 @@ async fn a_person_consents_and_requests_carry_the_token() {
     assert_eq!(connected["id"].as_str(), account.authorization.as_deref());
     assert_eq!(ground.stage.last_action().await["authorization"], connected["id"]);
     let again = ground.back(landed.split_once('?').unwrap().1).await;
-    assert!(again.contains("400 Bad Request") && again.contains("not the answer to a question"), "{again}");
+    assert!(again.contains("400 Bad Request") && again.contains("no question of ours is open"), "{again}");
     let (_, page, told) = ground.answered("mallory", Answer::AllowWithout(&[])).await;
     assert!(page.contains("not connected"), "{page}");
     assert_eq!(code(told), "other_subject");
@@ -191,7 +204,7 @@ async fn whoever_only_looks_at_the_callback_does_not_use_it_up() {
     let query = format!("{state}&code=x");
     assert!(ground.come("HEAD", &query).await.starts_with("HTTP/1.1 405"));
     let known = ground.back(&query).await;
-    assert!(!known.contains("not the answer to a question"), "{known}");
+    assert!(!known.contains("no question of ours is open"), "{known}");
     let used_up = ground.back(&query).await;
-    assert!(used_up.contains("not the answer to a question"), "{used_up}");
+    assert!(used_up.contains("no question of ours is open"), "{used_up}");
 }
