@@ -124,10 +124,8 @@ impl App {
         let (proxy_at, admin_at) = (address(&agents)?, address(&people)?);
 
         let dialer = dialer(&config, [proxy_at, admin_at])?;
-        let pool = Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone());
-        let leaves = Leaves::new(Arc::clone(&authority), LEAVES, &tls::Metrics::register(&registry)?);
         let (apps, transport) = providers::at_providers(&config, admin_at, (&dialer, &roots))?;
-        let consents = Consents::new(apps.clone(), transport.clone());
+        let consents = Some(Consents::new(apps.clone(), transport.clone()));
         let engine = refresh::engine(&config, &vault, &rules, (apps, transport), &registry, &drain)?;
         let fetch_keys = fetch_keys(&roots);
         let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
@@ -137,9 +135,9 @@ impl App {
             rules: rules.clone(),
             resolver: resolver.clone(),
             audit: audit.clone(),
-            upstream: Upstream::new(pool),
+            upstream: Upstream::new(Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone())),
             dialer,
-            downstream: Downstream::new(Arc::new(leaves))?,
+            downstream: downstream(&authority, &registry)?,
             ca_pem: authority.pem().to_owned(),
             tunnels: config.egress.tunnel.into_iter().map(|tunnel| tunnel.0).collect(),
             limits: config.limits.clone(),
@@ -148,8 +146,8 @@ impl App {
             drain: drain.clone(),
         });
         follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, &drain);
-        let (ours, consents) = (drain.clone(), Some(consents));
-        let desk = Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), consents, ours);
+        let desk =
+            Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), consents, drain.clone());
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys, &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
@@ -207,6 +205,11 @@ impl App {
 fn open_audit(config: &Config, registry: &Registry) -> Result<Audit, Error> {
     let metrics = audit::Metrics::register(registry)?;
     Ok(Audit::open(&config.audit, &config.data_dir, &metrics)?)
+}
+
+fn downstream(authority: &Arc<Authority>, registry: &Registry) -> Result<Downstream, Error> {
+    let leaves = Leaves::new(Arc::clone(authority), LEAVES, &tls::Metrics::register(registry)?);
+    Ok(Downstream::new(Arc::new(leaves))?)
 }
 
 fn open_authority(config: &Config) -> Result<Authority, Error> {
