@@ -62,10 +62,14 @@ fn event(outcome: &Outcome) -> Event {
     }
 }
 
+/// An account that was not used for so long, or twice that, is forgotten until it is used again.
+const UNUSED: Duration = Duration::from_mins(30);
+
 /// Follows the vault: a changed account is read anew at its next request, and one that may no longer be used
 /// ends its open streams. Counts them, too.
 pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metrics, drain: &Drain) {
     counts(vault, metrics, drain);
+    tidies(resolver.clone(), drain);
     let mut changes = vault.changes();
     let stopping = drain.clone();
     drain.spawn(async move {
@@ -79,6 +83,19 @@ pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metric
                 Ok(Change::Whole(whose)) => resolver.whole_changed(&whose).await,
                 Ok(Change::Unknown) | Err(RecvError::Lagged(_)) => resolver.all_changed().await,
                 Err(RecvError::Closed) => return,
+            }
+        }
+    });
+}
+
+/// Forgets accounts that nobody uses, so that a process does not grow with everybody who ever did.
+fn tidies(resolver: Resolver, drain: &Drain) {
+    let stopping = drain.clone();
+    drain.spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(UNUSED) => resolver.tidy(),
+                () = stopping.begun() => return,
             }
         }
     });

@@ -1,41 +1,96 @@
 //! What requests read without a lock: each account's credential, and until when it may be used.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Closed, Credential, Trouble, refresh::Used};
-use crate::{catalog::Connector, id::AccountKey, vault::Account};
+use super::{
+    Closed, Credential, Trouble,
+    refresh::Used,
+    shards::{Placed, Shards},
+};
+use crate::{
+    catalog::Connector,
+    id::{AccountKey, Scope},
+    vault::Account,
+};
 
-/// Read without a lock; written under one.
+/// Read without a lock; written under one that few accounts share.
 #[derive(Default)]
-pub(super) struct Cache {
-    slots: ArcSwap<HashMap<AccountKey, Arc<Slot>>>,
-    writing: Mutex<()>,
-    /// Counts what was forgotten, so that what was read before is not remembered after.
-    forgotten: AtomicU64,
-}
+pub(super) struct Cache(Shards<Slot>);
 
 /// An account's place. It stays through all changes of the account's secret, so that a freeze also ends streams which
 /// an earlier one opened.
-#[derive(Default)]
 struct Slot {
+    key: AccountKey,
     entry: ArcSwapOption<Entry>,
-    ended: CancellationToken,
+    /// Whether a request was here since [`Cache::tidy`] was.
+    is_used: AtomicBool,
+    /// Shared with every credential of the account that somebody still has.
+    ended: Arc<CancellationToken>,
+}
+
+impl Placed for Slot {
+    fn key(&self) -> &AccountKey {
+        &self.key
+    }
+}
+
+impl Slot {
+    fn new(key: AccountKey) -> Self {
+        Self { key, entry: ArcSwapOption::empty(), is_used: AtomicBool::new(true), ended: Arc::default() }
+    }
+
+    /// Writing costs other cores their copy, so only the first request does.
+    fn touch(&self) {
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether anything is known here, or a stream hangs on it.
+    fn is_needed(&self) -> bool {
+        self.entry.load().is_some() || Arc::strong_count(&self.ended) > 1
+    }
+}
+
+/// An account without its secrets: what requests to it are held against.
+pub(super) struct Holder {
+    pub(super) key: AccountKey,
+    pub(super) generation: u64,
+    /// What the provider lets it do, in our scopes; `None` where that is not known.
+    pub(super) scopes: Option<Box<[Scope]>>,
+    /// What fills the connector's placeholders.
+    metadata: Box<[(String, String)]>,
+}
+
+impl Holder {
+    /// What fills a placeholder.
+    pub(super) fn metadata(&self, name: &str) -> Option<&str> {
+        self.metadata.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl From<Account> for Holder {
+    fn from(account: Account) -> Self {
+        let Account { key, generation, scopes, metadata, .. } = account;
+        let (scopes, metadata) = (scopes.map(BTreeSet::into_iter), BTreeMap::into_iter(metadata));
+        Self { key, generation, scopes: scopes.map(Iterator::collect), metadata: metadata.collect() }
+    }
 }
 
 /// What is known of an account.
 pub(super) struct Entry {
-    pub(super) account: Account,
+    pub(super) holder: Holder,
     /// The connector as it was when the headers were made: another policy set makes them anew.
     pub(super) connector: Arc<Connector>,
     /// What requests are given, or why they are given nothing.
@@ -50,7 +105,7 @@ pub(super) struct Entry {
 
 /// What was read of an account, before anybody shares it.
 pub(super) struct Draft {
-    pub(super) account: Account,
+    pub(super) holder: Holder,
     pub(super) connector: Arc<Connector>,
     pub(super) given: Result<Credential, Withheld>,
     pub(super) until: Option<Instant>,
@@ -59,10 +114,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    fn entry(self, ended: CancellationToken) -> Entry {
-        let Self { account, connector, given, until, due, used } = self;
+    fn entry(self, ended: Arc<CancellationToken>) -> Entry {
+        let Self { holder, connector, given, until, due, used } = self;
         let given = given.map(|credential| Arc::new(Credential { ended, ..credential }));
-        Entry { account, connector, given, until, due, is_replaced: AtomicBool::new(false), used }
+        Entry { holder, connector, given, until, due, is_replaced: AtomicBool::new(false), used }
     }
 }
 
@@ -98,68 +153,98 @@ impl Entry {
 impl Cache {
     /// What is known of an account.
     pub(super) fn get(&self, key: &AccountKey) -> Option<Arc<Entry>> {
-        self.slots.load().get(key)?.entry.load_full()
+        self.0.read(key, |slot| {
+            slot.touch();
+            slot.entry.load_full()
+        })?
     }
 
     /// What [`Cache::remember`] compares with.
-    pub(super) fn forgotten(&self) -> u64 {
-        self.forgotten.load(Ordering::SeqCst)
+    pub(super) fn forgotten(&self, key: &AccountKey) -> u64 {
+        self.0.forgotten(key)
     }
 
-    /// Forgets what is known of accounts, and names them. Their places stay, with the streams that hang on them.
-    pub(super) fn forget(&self, is_meant: impl Fn(&AccountKey) -> bool) -> Vec<AccountKey> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        let slots = self.slots.load();
-        let meant = slots.iter().filter(|(key, _)| is_meant(key));
-        meant
-            .map(|(key, slot)| {
+    /// Forgets what is known of an account, and says whether it has a place. That stays, with the streams that hang
+    /// on it.
+    pub(super) fn forget(&self, key: &AccountKey) -> bool {
+        let shard = self.0.lock(key);
+        shard.forget();
+        self.0.read(key, |slot| slot.entry.store(None)).is_some()
+    }
+
+    /// The same for all accounts that are meant. Names those that have a place.
+    pub(super) fn forget_all(&self, is_meant: impl Fn(&AccountKey) -> bool) -> Vec<AccountKey> {
+        let mut keys = Vec::new();
+        for shard in self.0.each() {
+            shard.forget();
+            for slot in shard.places().iter().filter(|slot| is_meant(&slot.key)) {
                 slot.entry.store(None);
-                key.clone()
-            })
-            .collect()
+                keys.push(slot.key.clone());
+            }
+        }
+        keys
     }
 
     /// Gives the places of accounts up, and ends their streams. Whoever has become usable meanwhile begins anew.
     pub(super) fn end(&self, keys: &[AccountKey]) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        let mut slots = HashMap::clone(&self.slots.load());
-        for slot in keys.iter().filter_map(|key| slots.remove(key)) {
-            slot.ended.cancel();
+        for key in keys {
+            let shard = self.0.lock(key);
+            shard.forget();
+            for slot in shard.give_up(|slot| slot.key != *key) {
+                slot.ended.cancel();
+            }
         }
-        self.slots.store(Arc::new(slots));
+    }
+
+    /// Forgets accounts that no request has used since this was called before. A place on which a stream hangs stays.
+    pub(super) fn tidy(&self) {
+        for shard in self.0.each() {
+            for slot in shard.places() {
+                if !slot.is_used.swap(false, Ordering::Relaxed) {
+                    slot.entry.store(None);
+                }
+            }
+            drop(shard.give_up(Slot::is_needed));
+        }
     }
 
     /// Keeps what was read, unless an account changed since: then it must be read again. Who comes second takes what
     /// the first one kept, so that all requests share one credential.
     pub(super) fn remember(&self, draft: Draft, before: u64) -> Option<Arc<Entry>> {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.forgotten() != before {
+        let key = &draft.holder.key;
+        let shard = self.0.lock(key);
+        if shard.forgotten() != before {
             return None;
         }
-        let slot = self.slot(&draft.account.key);
+        let slot = shard.place(key, || Slot::new(key.clone()));
         if let Some(kept) = slot.entry.load_full()
-            && kept.account.generation == draft.account.generation
+            && kept.holder.generation == draft.holder.generation
             && kept.serves(&draft.connector)
         {
             return Some(kept);
         }
-        let entry = Arc::new(draft.entry(slot.ended.clone()));
+        let entry = Arc::new(draft.entry(Arc::clone(&slot.ended)));
         slot.entry.store(Some(Arc::clone(&entry)));
         Some(entry)
     }
+}
 
-    /// The account's place, made where there is none.
-    fn slot(&self, key: &AccountKey) -> Arc<Slot> {
-        let slots = self.slots.load();
-        if let Some(slot) = slots.get(key) {
-            return Arc::clone(slot);
-        }
-        let slot = Arc::<Slot>::default();
-        let mut slots = HashMap::clone(&slots);
-        slots.insert(key.clone(), Arc::clone(&slot));
-        self.slots.store(Arc::new(slots));
-        slot
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_stays_as_long_as_a_stream_hangs_on_it() {
+        let cache = Cache::default();
+        let [idle, streaming]: [AccountKey; 2] =
+            ["acme/crm/role:idle", "acme/crm/role:streaming"].map(|key| key.parse().unwrap());
+        let place = |key: &AccountKey| cache.0.lock(key).place(key, || Slot::new(key.clone()));
+        let stream = Arc::clone(&place(&streaming).ended);
+        drop(place(&idle));
+        cache.tidy();
+        assert_eq!(cache.forget_all(|_| true), [streaming]);
+        drop(stream);
+        cache.tidy();
+        assert_eq!(cache.forget_all(|_| true), []);
     }
 }

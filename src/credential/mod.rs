@@ -8,6 +8,7 @@ mod cache;
 mod needles;
 mod refresh;
 mod resolver;
+mod shards;
 mod sigv4;
 mod survey;
 
@@ -51,7 +52,7 @@ pub struct Credential {
     signer: Option<Signer>,
     target: Option<Target>,
     needles: Arc<Needles>,
-    ended: CancellationToken,
+    ended: Arc<CancellationToken>,
 }
 
 impl Credential {
@@ -124,7 +125,7 @@ impl Credential {
 
     /// Cancelled when the account is frozen, revoked or removed.
     #[must_use]
-    pub const fn ended(&self) -> &CancellationToken {
+    pub fn ended(&self) -> &CancellationToken {
         &self.ended
     }
 }

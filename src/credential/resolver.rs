@@ -5,11 +5,10 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use http::{HeaderName, HeaderValue};
 use jiff::Timestamp;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Credential, Error, Needles, Permit, Signer, Trouble,
-    cache::{Cache, Draft, Entry, Withheld},
+    cache::{Cache, Draft, Entry, Holder, Withheld},
     refresh::{Clock, Engine, Standing, standing, token_host},
 };
 use crate::{
@@ -58,7 +57,7 @@ impl Resolver {
         }
         let entry = self.entry(permit.account(), connector).await?;
         let credential = given(&entry)?;
-        check(&entry.account, permit, captured)?;
+        check(&entry.holder, permit, captured)?;
         if entry.touch()
             && let Some(engine) = &self.engine
         {
@@ -85,7 +84,7 @@ impl Resolver {
         if is_forced {
             self.engine.as_ref()?.replaced(key, refused.obtained?).await.then_some(())?;
         }
-        self.cache.forget(|known| known == key);
+        self.cache.forget(key);
         let credential = self.resolve(permit, connector, captured).await.ok()?;
         if is_forced && let (Some(engine), Some(obtained)) = (&self.engine, credential.obtained) {
             engine.was_forced(key, obtained);
@@ -106,43 +105,53 @@ impl Resolver {
         }
         let key = permit.account();
         if let Some(entry) = self.cache.get(key).filter(|entry| entry.serves(connector)) {
-            check(&entry.account, permit, captured)?;
+            check(&entry.holder, permit, captured)?;
             return given(&entry);
         }
         let account = self.usable(key).await?;
-        check(&account, permit, captured)?;
-        match self.standing(&account) {
-            Standing::Live(_) => render(&account, connector).map(Arc::new),
-            Standing::Closed(closed) => Err(Error::Closed { account: account.key, closed }),
+        let looked = match self.standing(&account) {
+            Standing::Live(_) => render(&account, connector),
+            Standing::Closed(closed) => Err(Error::Closed { account: account.key.clone(), closed }),
             Standing::Over => {
                 let target = connector.target(&account.metadata);
-                Ok(Arc::new(Credential { target, ..nothing(connector) }))
+                Ok(Credential { target, ..nothing(connector) })
             }
-        }
+        };
+        check(&account.into(), permit, captured)?;
+        looked.map(Arc::new)
     }
 
     /// Forgets every account: some have changed, and nobody knows which.
     pub async fn all_changed(&self) {
-        for key in self.cache.forget(|_| true) {
+        for key in self.cache.forget_all(|_| true) {
             self.end_unless_usable(&key).await;
         }
     }
 
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
-        for key in self.cache.forget(|known| known == key) {
-            self.end_unless_usable(&key).await;
+        if self.cache.forget(key) {
+            self.end_unless_usable(key).await;
         }
     }
 
     /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
     /// is frozen, or nobody can tell.
     pub async fn whole_changed(&self, whose: &Whole) {
-        let known = self.cache.forget(|known| whose.has(known));
+        let known = self.cache.forget_all(|known| whose.has(known));
         match self.vault.holds_of(whose).await {
             Ok(holds) if holds.is_empty() => {}
             Err(error) if error.is_of_the_moment() => {}
             Ok(_) | Err(_) => self.cache.end(&known),
+        }
+    }
+
+    /// Forgets accounts that no request has used since this was called before: their secrets, and what it takes to
+    /// hold them. The next request reads them again. Open streams still end when their account is frozen.
+    pub fn tidy(&self) {
+        self.cache.tidy();
+        if let Some(engine) = &self.engine {
+            engine.tidy();
         }
     }
 
@@ -177,7 +186,7 @@ impl Resolver {
         }
         let mut trouble = None;
         loop {
-            let before = self.cache.forgotten();
+            let before = self.cache.forgotten(key);
             let account = self.usable(key).await?;
             let standing = self.standing(&account);
             if standing == Standing::Over && trouble.is_none() {
@@ -243,7 +252,7 @@ impl Resolver {
             .map(|engine| engine.usage(&account.key));
         Ok(Draft {
             due: due.map(|(due, obtained)| (clock.instant(due), obtained)),
-            account,
+            holder: account.into(),
             connector: Arc::clone(connector),
             given,
             until,
@@ -259,12 +268,13 @@ impl Resolver {
 }
 
 fn given(entry: &Entry) -> Result<Arc<Credential>, Error> {
-    let account = || entry.account.key.clone();
+    let holder = &entry.holder;
     match &entry.given {
         Ok(credential) => Ok(Arc::clone(credential)),
-        Err(Withheld::Closed(closed)) => Err(Error::Closed { account: account(), closed: *closed }),
+        Err(Withheld::Closed(closed)) => Err(Error::Closed { account: holder.key.clone(), closed: *closed }),
         Err(Withheld::Trouble(trouble)) => {
-            Err(Error::NoToken { host: token_host(&entry.connector, &entry.account), trouble: *trouble })
+            let host = token_host(&entry.connector, &|name| holder.metadata(name));
+            Err(Error::NoToken { host, trouble: *trouble })
         }
     }
 }
@@ -292,18 +302,18 @@ fn usable(account: &Account) -> Result<(), Error> {
     }
 }
 
-fn check(account: &Account, permit: &Permit, captured: Option<(&str, &str)>) -> Result<(), Error> {
+fn check(holder: &Holder, permit: &Permit, captured: Option<(&str, &str)>) -> Result<(), Error> {
     if let Some((name, value)) = captured {
-        let expected = account.metadata.get(name);
+        let expected = holder.metadata(name);
         if expected.is_none_or(|expected| !expected.eq_ignore_ascii_case(value)) {
-            return Err(Error::Host { name: name.to_owned(), expected: expected.cloned() });
+            return Err(Error::Host { name: name.to_owned(), expected: expected.map(str::to_owned) });
         }
     }
-    match &account.scopes {
+    match &holder.scopes {
         Some(granted) if !permit.scopes().iter().all(|s| granted.contains(s)) => Err(Error::Scopes {
-            account: account.key.clone(),
+            account: holder.key.clone(),
             required: permit.scopes().to_vec(),
-            granted: granted.clone(),
+            granted: granted.iter().cloned().collect(),
         }),
         _ => Ok(()),
     }
@@ -321,14 +331,14 @@ fn nothing(connector: &Connector) -> Credential {
         signer: None,
         target: connector.target(&BTreeMap::new()),
         needles: Arc::new(Needles::new([])),
-        ended: CancellationToken::new(),
+        ended: Arc::default(),
     }
 }
 
 fn render(account: &Account, connector: &Connector) -> Result<Credential, Error> {
     let fields = account.material.fields();
     let mut echoes: Vec<Secret> = fields.values().cloned().collect();
-    let mut headers = Vec::new();
+    let mut headers = Vec::with_capacity(connector.inject.len()); // one, mostly; left to itself it takes room for four
     let mut query = Vec::new();
     for injection in &connector.inject {
         match injection {
@@ -355,7 +365,7 @@ fn render(account: &Account, connector: &Connector) -> Result<Credential, Error>
         signer,
         target: connector.target(&account.metadata),
         needles: Arc::new(Needles::new(&echoes)),
-        ended: CancellationToken::new(),
+        ended: Arc::default(),
     })
 }
 

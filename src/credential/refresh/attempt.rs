@@ -21,7 +21,7 @@ use super::{
 use crate::{
     catalog::Connector,
     id::AccountKey,
-    oauth::{self, AppFault, Failure, Hint, Provider, RawAnswer, Reach, Rotates, Tokens},
+    oauth::{self, AppFault, Failure, Hint, Provider, RawAnswer, Reach, Rotates, Tokens, Values},
     secret::Secret,
     vault::{Account, Committed, Grant, GrantState, Intent, Lease, Material, Status},
 };
@@ -118,7 +118,8 @@ impl Engine {
         let Some(provider) = connector.auth.provider.clone() else { return Ok(None) };
         let app = self.0.parts.apps.of(&key.connector, &key.tenant).ok_or(Trouble::NoApp)?;
         let name = AppKey { connector: key.connector.clone(), client: app.client_id.clone() };
-        let (shared, host) = (self.0.shared.app(&name), token_host(&connector, &account));
+        let host = token_host(&connector, &|name| account.metadata.get(name).map(String::as_str));
+        let shared = self.0.shared.app(&name);
         let ready = Ready { app: Arc::clone(app), account, connector, provider, shared, host };
         self.peek(&ready)?;
         Ok(Some(ready))
@@ -560,14 +561,13 @@ fn vault_trouble(error: crate::vault::Error) -> Trouble {
     Trouble::Vault
 }
 
-/// The name of the host that gives the account its tokens, as people are told it.
+/// The name of the host that gives an account with this metadata its tokens, as people are told it.
 #[must_use]
-pub(in crate::credential) fn token_host(connector: &Connector, account: &Account) -> String {
+pub(in crate::credential) fn token_host(connector: &Connector, metadata: Values<'_>) -> String {
     let provider = connector.auth.provider.as_ref();
     let url =
         provider.and_then(|provider| provider.dialect.refresh_url.as_ref().or(provider.token_url.as_ref()));
-    let values = |name: &str| account.metadata.get(name).map(String::as_str);
-    let filled = url.and_then(|url| url.fill(&values).ok());
+    let filled = url.and_then(|url| url.fill(metadata).ok());
     filled.map_or_else(|| connector.name.to_string(), |url| url.target().host.to_string())
 }
 

@@ -325,6 +325,21 @@ impl Engine {
         let _ = self.0.waking.send(key.clone()); // an error says that nothing runs in the background
     }
 
+    /// Forgets what was noted of accounts and says nothing any more.
+    pub(in crate::credential) fn tidy(&self) {
+        let (now, instant) = (self.0.parts.clock.now(), Instant::now());
+        lock(&self.0.used).retain(|_, used| Arc::strong_count(used) > 1 || used.load(Ordering::Relaxed));
+        lock(&self.0.paced).retain(|_, (until, _)| *until > instant);
+        lock(&self.0.forced).retain(|_, obtained| clock::between(*obtained, now) < YOUNG_AGAIN);
+    }
+
+    /// Forgets everything of an account that is gone.
+    fn forget(&self, key: &AccountKey) {
+        lock(&self.0.used).remove(key);
+        lock(&self.0.paced).remove(key);
+        lock(&self.0.forced).remove(key);
+    }
+
     async fn demanded(&self, key: &AccountKey, want: Want) -> Landing {
         let flight = self.join(key, Reason { priority: Priority::Demand, want });
         let landed = tokio::time::timeout(self.0.parts.config.patience, flight.landed());

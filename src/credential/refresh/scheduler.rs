@@ -168,7 +168,10 @@ impl Engine {
         match self.0.parts.vault.account(key).await {
             Ok(Some(_)) if self.is_held(key).await => table.remove(key),
             Ok(Some(account)) => table.set(key, self.planned(&account, not_before)),
-            Ok(None) => table.remove(key),
+            Ok(None) => {
+                self.forget(key);
+                table.remove(key);
+            }
             Err(error) => tracing::warn!(account = %key, %error, "an account is not refreshed"),
         }
     }

@@ -5,4 +5,5 @@ mod failures;
 mod flights;
 mod outcomes;
 mod times;
+mod unused;
 mod world;

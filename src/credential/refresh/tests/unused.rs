@@ -1,0 +1,45 @@
+//! What is forgotten of accounts that nobody uses, and what is not.
+
+use std::sync::Arc;
+
+use super::world::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_nobody_uses_is_forgotten_and_read_again_when_somebody_does() {
+    let world = World::new(HOUR).await;
+    let known = Arc::downgrade(&world.ask().await.unwrap());
+    world.resolver.tidy();
+    world.ask().await.unwrap();
+    world.resolver.tidy();
+    assert!(known.upgrade().is_some(), "it was used in between");
+    world.resolver.tidy();
+    assert!(known.upgrade().is_none());
+    assert_eq!(world.token().await.unwrap(), "access-token-0");
+    assert_eq!(world.provider.posts(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freeze_ends_a_stream_whose_account_was_forgotten() {
+    let world = World::new(HOUR).await;
+    let stream = world.ask().await.unwrap();
+    for _ in 0..3 {
+        world.resolver.tidy();
+    }
+    world.vault.freeze(&key(), "admin").await.unwrap();
+    world.resolver.changed(&key()).await;
+    assert!(stream.ended().is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_used_counts_as_used_although_it_was_forgotten() {
+    let world = World::new(HOUR).await;
+    world.follow();
+    world.drain.spawn(world.engine.clone().schedule());
+    world.token().await.unwrap();
+    for _ in 0..3 {
+        world.resolver.tidy();
+    }
+    tokio::time::sleep(HOUR - SECOND).await;
+    assert_eq!(world.provider.posts(), 1);
+    assert!(world.grant().await.used.is_some());
+}
