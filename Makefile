@@ -18,7 +18,7 @@ help:
 	@echo 'make lint        format, clippy, documentation, licences and banned crates'
 	@echo 'make advisories  known vulnerabilities of the dependencies (asks GitHub)'
 	@echo 'make fmt         formats the code'
-	@echo 'make bench       speed, against a plain relay and other proxies'
+	@echo 'make bench       speed, against a plain relay and other proxies; ten thousand refreshes at once'
 	@echo 'make fuzz        a minute of random input for each parser (T=seconds)'
 	@echo 'make image       a container image with nothing but the static program'
 	@echo 'make clean       removes everything that was built'

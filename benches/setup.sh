@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the proxies that `make bench` compares with into benches/.cache/venv, each at the version below.
+# Installs the proxies that `make bench` compares with into benches/.cache/venv, each at the version below, and
+# PostgreSQL from Debian, for a freeze over two replicas.
 # What cannot be installed is printed and counted; the benchmark then leaves it out. Never fails for that.
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -15,6 +16,20 @@ skip() {
     skipped=$((skipped + 1))
 }
 
+postgresql() {
+    [ -x /usr/lib/postgresql/15/bin/initdb ] && return
+    if [ "$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi
+    # The benchmark makes a server of its own; the package need not make one, too.
+    [ -e /etc/postgresql-common/createcluster.conf ] || {
+        $as_root mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    }
+    $as_root apt-get -qq update &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends postgresql-15 >/dev/null
+    [ -x /usr/lib/postgresql/15/bin/initdb ] || skip "postgresql-15: Debian 12's package could not be installed"
+}
+
+postgresql
 if [ ! -x "$venv/bin/pip" ]; then
     mkdir -p .cache
     # A half-made environment has no pip: begin anew.

@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     certs::Certs,
-    peers::{Kind, Peer, Running, Site},
+    freeze, herd,
+    peers::{Kind, Peer, Running, Site, keybearer},
     process::{Cores, load_average},
     provider::Provider,
     report::{self, Cold, Figures, Row, complain, say},
-    sections::{SECTIONS, Section},
+    sections::{ALONE, SECTIONS, Section},
 };
 
 /// Rounds are left out when the whole run would take longer.
@@ -30,6 +31,8 @@ struct Wishes {
     window: Duration,
     proxies: Vec<Kind>,
     sections: Vec<&'static Section>,
+    /// Of [`ALONE`].
+    alone: Vec<&'static str>,
     keybearer: Option<PathBuf>,
 }
 
@@ -41,11 +44,13 @@ impl Wishes {
         };
         ensure!((0.1..=30.0).contains(&seconds), "BENCH_SECONDS must be 0.1 to 30");
         let proxies = chosen("BENCH_ONLY", &Kind::ALL, |kind| kind.name())?;
-        let sections: Vec<&'static Section> = SECTIONS.iter().collect();
+        let all: Vec<&'static str> = SECTIONS.iter().map(|section| section.key).chain(ALONE).collect();
+        let wanted = chosen("BENCH_SECTIONS", &all, |key| key)?;
         Ok(Self {
             window: Duration::from_secs_f64(seconds),
+            sections: SECTIONS.iter().filter(|section| wanted.contains(&section.key)).collect(),
+            alone: ALONE.into_iter().filter(|key| wanted.contains(key)).collect(),
             proxies,
-            sections: chosen("BENCH_SECTIONS", &sections, |section| section.key)?,
             keybearer: variable("BENCH_KEYBEARER").map(PathBuf::from),
         })
     }
@@ -94,6 +99,29 @@ async fn measure(wishes: &Wishes, cores: Option<Cores>) -> Result<()> {
     let certs = Certs::make(dir.path())?;
     let provider = Provider::start(&certs).await?;
     let site = Site { dir: dir.path().to_owned(), certs, provider, cores };
+    if !wishes.sections.is_empty() {
+        compare(&site, wishes).await?;
+    }
+    if wishes.proxies.contains(&Kind::Keybearer) {
+        alone(&site, wishes).await?;
+    }
+    Ok(())
+}
+
+/// What concerns keybearer alone.
+async fn alone(site: &Site, wishes: &Wishes) -> Result<()> {
+    for key in &wishes.alone {
+        let program = keybearer::program(wishes.keybearer.as_deref())?;
+        match *key {
+            "herd" => Box::pin(herd::run(&program, site.cores, &site.dir.join(key))).await?,
+            _ => Box::pin(freeze::run(&program, site)).await?,
+        }
+    }
+    Ok(())
+}
+
+/// The tables.
+async fn compare(site: &Site, wishes: &Wishes) -> Result<()> {
     let mut bench = Bench::new(site, wishes);
     bench.prepare(&wishes.proxies, wishes.keybearer.as_deref());
     let start = Instant::now();
@@ -107,8 +135,8 @@ async fn measure(wishes: &Wishes, cores: Option<Cores>) -> Result<()> {
     bench.conclude(start.elapsed())
 }
 
-struct Bench {
-    site: Site,
+struct Bench<'a> {
+    site: &'a Site,
     window: Duration,
     peers: Vec<Peer>,
     cold: Vec<Cold>,
@@ -117,15 +145,15 @@ struct Bench {
     failed_requests: usize,
 }
 
-impl Bench {
-    fn new(site: Site, wishes: &Wishes) -> Self {
+impl<'a> Bench<'a> {
+    fn new(site: &'a Site, wishes: &Wishes) -> Self {
         let (peers, cold, skipped) = (Vec::new(), Vec::new(), Vec::new());
         Self { site, window: wishes.window, peers, cold, skipped, failed_requests: 0 }
     }
 
     fn prepare(&mut self, proxies: &[Kind], keybearer: Option<&Path>) {
         for kind in proxies {
-            match Peer::prepare(*kind, &self.site, keybearer) {
+            match Peer::prepare(*kind, self.site, keybearer) {
                 Ok(peer) => {
                     self.cold.push(Cold { who: kind.name(), ready_ms: vec![], idle_rss_mb: vec![] });
                     self.peers.push(peer);
@@ -163,7 +191,7 @@ impl Bench {
     async fn start_all(&mut self) -> Vec<Running> {
         let (mut running, mut started) = (Vec::new(), Vec::new());
         for peer in std::mem::take(&mut self.peers) {
-            match peer.start(&self.site).await {
+            match peer.start(self.site).await {
                 Ok(proxy) => {
                     if let Some(cold) = self.cold.iter_mut().find(|cold| cold.who == peer.kind.name()) {
                         cold.ready_ms.push(proxy.ready.as_secs_f64() * 1e3);

@@ -1,11 +1,14 @@
-//! End to end: what a request through keybearer costs beside a bare relay, Envoy and mitmproxy, in one run.
+//! End to end: what a request through keybearer costs beside a bare relay, Envoy and mitmproxy, in one run; what happens
+//! when ten thousand tokens end together; how fast a freeze reaches another replica.
 //!
-//! Prints tables and fails on no figure: a measurement, never a timed test. `docs/benchmarks.md` says how to
+//! Prints tables and fails on no figure: a measurement, never a timed test. It fails where a token was spent twice. `docs/benchmarks.md` says how to
 //! read it. The same program is also the relay it compares with (`e2e relay …`), as a process of its own so
 //! that its CPU can be read like everyone else's.
 
 mod certs;
 mod driver;
+mod freeze;
+mod herd;
 mod load;
 mod peers;
 mod process;
@@ -13,6 +16,14 @@ mod provider;
 mod relay;
 mod report;
 mod sections;
+#[expect(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::assigning_clones,
+    reason = "the tests' own, of which the benchmark needs a part"
+)]
+mod support;
 mod wire;
 
 use std::process::ExitCode;

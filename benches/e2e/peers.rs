@@ -1,7 +1,7 @@
 //! The proxies that are compared: how each is found, configured and started.
 
 mod envoy;
-mod keybearer;
+pub(crate) mod keybearer;
 mod mitmproxy;
 
 use std::{
@@ -37,7 +37,7 @@ pub(crate) struct Site {
 
 impl Site {
     /// Which address stands for which host.
-    fn routes(&self) -> [(&'static str, SocketAddr); 2] {
+    pub(crate) fn routes(&self) -> [(&'static str, SocketAddr); 2] {
         [(H1_HOST, self.provider.h1), (H2_HOST, self.provider.h2)]
     }
 
@@ -192,14 +192,14 @@ fn cached(file: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn spawn(command: &mut Command, log: &Path) -> Result<Process> {
+pub(crate) fn spawn(command: &mut Command, log: &Path) -> Result<Process> {
     let output = File::create(log)?;
     command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
     Ok(Process(command.spawn().with_context(|| format!("cannot start {command:?}"))?))
 }
 
 /// The last words of a proxy that failed.
-fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     match lines.as_slice() {
@@ -210,6 +210,6 @@ fn tail(log: &Path) -> String {
 }
 
 /// A port that nobody has now. Another program could take it before the proxy does; the run then says so.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -36,7 +36,7 @@ pub(crate) struct Cold {
 /// Prints a section: measured rows, the goal, and what was measured earlier on another such machine.
 pub(crate) fn section(section: &Section, rows: &[Row]) {
     say(&format!("\n{} [{}]", section.title, section.key));
-    let mut table = empty(&HEADINGS);
+    let mut table = grid(&HEADINGS);
     for row in rows {
         table.add_row(measured(row));
     }
@@ -50,7 +50,7 @@ pub(crate) fn section(section: &Section, rows: &[Row]) {
 /// Prints start times and idle memory.
 pub(crate) fn cold(starts: &[Cold]) {
     say("\nstart to first proxied answer, and memory after it");
-    let mut table = empty(&["", "ready ms", "idle RSS MB", "starts"]);
+    let mut table = grid(&["", "ready ms", "idle RSS MB", "starts"]);
     for cold in starts {
         let ready = show(median(cold.ready_ms.clone()));
         let idle = show(median(cold.idle_rss_mb.clone()));
@@ -70,7 +70,8 @@ pub(crate) fn complain(line: &str) {
     let _closed = writeln!(std::io::stderr().lock(), "e2e: {line}");
 }
 
-fn empty(headings: &[&str]) -> Table {
+/// A table of figures, the first column in words.
+pub(crate) fn grid(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(headings);
     for column in table.column_iter_mut().skip(1) {
@@ -109,8 +110,20 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// The value that a share of `share` (0 to 1) of the sorted ones does not exceed; NaN of nothing.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index into some 10^5 values"
+)]
+pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let at = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
+    sorted.get(at).copied().unwrap_or(f64::NAN)
+}
+
 /// Three digits that mean something.
-fn show(value: f64) -> String {
+pub(crate) fn show(value: f64) -> String {
     match value {
         nothing if nothing.is_nan() => "–".to_owned(),
         small if small < 10.0 => format!("{small:.2}"),

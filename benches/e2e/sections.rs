@@ -97,6 +97,10 @@ const fn seen(
     Earlier { who, rate, ratio, cpu, p99: "", rss }
 }
 
+/// What is measured of keybearer alone, after the tables: ten thousand tokens that end together, and how fast a freeze
+/// reaches another replica.
+pub(crate) const ALONE: [&str; 2] = ["herd", "freeze"];
+
 /// Every table, in the order of printing. The 32-client ones come first, on young processes.
 pub(crate) const SECTIONS: [Section; 6] = [
     Section {

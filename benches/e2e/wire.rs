@@ -43,6 +43,19 @@ impl Buffer {
         }
     }
 
+    /// Reads the next `length` bytes.
+    pub(crate) async fn take<S>(&mut self, stream: &mut S, length: usize) -> Result<Vec<u8>, Error>
+    where
+        S: AsyncRead + Unpin,
+    {
+        let held = length.min(self.end - self.start);
+        let mut taken = self.bytes[self.start..self.start + held].to_vec();
+        self.start += held;
+        taken.resize(length, 0);
+        stream.read_exact(&mut taken[held..]).await?;
+        Ok(taken)
+    }
+
     /// Reads and forgets the next `length` bytes.
     pub(crate) async fn skip<S>(&mut self, stream: &mut S, length: usize) -> Result<(), Error>
     where

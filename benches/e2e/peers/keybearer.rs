@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{Site, free_address};
 use crate::sections::CREDENTIAL;
 
-const POLICY: &str = r#"apiVersion: keybearer.dev/v1
+pub(crate) const POLICY: &str = r#"apiVersion: keybearer.dev/v1
 kind: Connector
 metadata: {name: bench}
 spec:
@@ -33,12 +33,14 @@ spec:
     - {connector: bench, as: role, scopes: ["items:read"]}
 "#;
 
+/// The program that is measured: this one, or else what is built for it.
+pub(crate) fn program(given: Option<&Path>) -> Result<PathBuf> {
+    given.map_or_else(build, |given| Ok(given.to_owned()))
+}
+
 /// Writes the policy, makes the vault and adds the account. Returns the program and its CA's certificate.
-pub(super) fn prepare(site: &Site, dir: &Path, program: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
-    let program = match program {
-        Some(given) => given.to_owned(),
-        None => build()?,
-    };
+pub(super) fn prepare(site: &Site, dir: &Path, given: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
+    let program = program(given)?;
     fs::create_dir_all(dir.join("policies"))?;
     fs::write(dir.join("policies/bench.yaml"), POLICY)?;
     let config = write_config(site, dir, free_address()?)?;
@@ -57,6 +59,11 @@ pub(super) fn configure(command: &mut Command, site: &Site, dir: &Path, listen: 
 /// Writes the configuration of one start. Its audit begins anew: at tens of thousands of events a second, a
 /// run's would be gigabytes.
 fn write_config(site: &Site, dir: &Path, listen: SocketAddr) -> Result<PathBuf> {
+    configuration(site, dir, listen, "{backend: sled, key: {file: vault.key}}")
+}
+
+/// The same over the vault of this section.
+pub(crate) fn configuration(site: &Site, dir: &Path, listen: SocketAddr, vault: &str) -> Result<PathBuf> {
     let admin = free_address()?;
     let audit = dir.join("audit");
     if audit.exists() {
@@ -74,7 +81,7 @@ egress:
   allow_addresses: ["127.0.0.0/8"]
   resolve: {{{resolve}}}
   roots: {{file: "{roots}"}}
-vault: {{backend: sled, key: {{file: vault.key}}}}
+vault: {vault}
 audit: {{file: audit/audit.jsonl, durability: batch}}
 ca: {{dir: ca}}
 "#,
@@ -87,7 +94,7 @@ ca: {{dir: ca}}
 }
 
 /// Runs one of keybearer's commands with `input` on its standard input.
-fn command_line(program: &Path, config: &Path, arguments: &[&str], input: &str) -> Result<()> {
+pub(crate) fn command_line(program: &Path, config: &Path, arguments: &[&str], input: &str) -> Result<()> {
     let mut child = Command::new(program)
         .args(arguments)
         .arg("--config")
