@@ -11,9 +11,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
-/// The authority that vouches for the providers of one test.
+/// The authority that vouches for the providers of one test. Clones are the same one.
+#[derive(Clone)]
 pub(crate) struct TestAuthority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    issuer: Arc<CertifiedIssuer<'static, KeyPair>>,
 }
 
 impl TestAuthority {
@@ -22,7 +23,7 @@ impl TestAuthority {
         params.distinguished_name.push(DnType::CommonName, "keybearer test provider CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
+        Self { issuer: Arc::new(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()) }
     }
 
     pub(crate) fn pem(&self) -> String {
