@@ -16,6 +16,8 @@ mod clients;
 #[cfg(test)]
 mod connect;
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod demo;
 #[cfg(test)]
 mod dialects;

@@ -10,6 +10,7 @@ pub(crate) mod postgres;
 pub(crate) mod provider;
 pub(crate) mod raw;
 pub(crate) mod records;
+pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod sidecar;
 pub(crate) mod stage;
