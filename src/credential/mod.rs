@@ -98,11 +98,17 @@ impl Credential {
         self.generation
     }
 
+    /// Whether it is a token that is replaced without a person's help.
+    #[must_use]
+    pub const fn is_renewed(&self) -> bool {
+        self.obtained.is_some()
+    }
+
     /// Whether another one may take its place in a request that was made with it: its token is replaced by itself, and
     /// stands in headers only.
     #[must_use]
     pub const fn is_replaceable(&self) -> bool {
-        self.obtained.is_some() && self.query.is_empty()
+        self.is_renewed() && self.query.is_empty()
     }
 
     /// The id of the event that recorded the consent or the adding of the account.

@@ -1,7 +1,8 @@
 //! One more try with another token, for a request that the provider refused with 401.
 //!
 //! Only a request without a body is sent again: that one is still at hand, and a provider that asks for another
-//! credential has not done it.
+//! credential has not done it. For any other one the token is replaced as well, so that the agent's own next try has it:
+//! some agents send nothing but bodies.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{credential::Credential, policy::Permit};
 
-/// A request that can be sent again, and the credential that it was sent with.
+/// What is needed to replace a request's token, and to send the request again, if that can be.
 pub(super) struct Again<'a> {
     pub(super) permit: &'a Permit,
     pub(super) place: &'a Place<'a>,
@@ -48,10 +49,12 @@ impl Proxy {
         record: &mut Record,
     ) -> (Response<upstream::Body>, Arc<Credential>) {
         let Again { permit, place, head } = again;
-        let Some(mut request) = head else { return (answer, credential) };
+        if !credential.is_renewed() {
+            return (answer, credential);
+        }
         let connector = place.connector();
         let another = self.resolver.challenged(permit, connector, place.captured(), &credential).await;
-        let Some(another) = another else { return (answer, credential) };
+        let (Some(another), Some(mut request)) = (another, head) else { return (answer, credential) };
         let Ok(endpoint) = place.endpoint(&another) else { return (answer, credential) };
         // Its headers take the place of the first one's; nothing else of it is in the request.
         let _no_query = another.inject(request.headers_mut(), None);

@@ -44,6 +44,8 @@ mod race;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod replicas;
 #[cfg(test)]
 mod run;
