@@ -73,6 +73,15 @@ impl Vault {
             .map(|(vault, _)| vault)
     }
 
+    /// One in memory that fails when it is told to.
+    #[cfg(test)]
+    pub(crate) async fn faulty(drain: &Drain) -> (Self, super::Faults) {
+        let (faults, keys) = (super::Faults::default(), (vec![Key::generate().unwrap()], None));
+        let store = super::store::FaultyStore::new(faults.clone());
+        let vault = Self::over(Box::new(store), keys, Backend::Memory, None, drain).await.unwrap().0;
+        (vault, faults)
+    }
+
     async fn enter(
         config: &Config,
         data_dir: &Path,

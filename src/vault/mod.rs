@@ -45,6 +45,8 @@ pub use self::{
     secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input},
     store::{DatabaseUrl, Error as StoreError, UrlError},
 };
+#[cfg(test)]
+pub(crate) use self::store::Faults;
 use self::{
     keys::Keys,
     seal::{Bound, Key},

@@ -1,5 +1,7 @@
 //! Where sealed rows lie. A store sees names, generations and sealed bytes, and nothing else.
 
+#[cfg(test)]
+mod faulty;
 mod leases;
 mod memory;
 mod postgres;
@@ -16,6 +18,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinError};
 
+#[cfg(test)]
+pub(crate) use self::faulty::Faults;
+#[cfg(test)]
+pub(super) use self::faulty::FaultyStore;
 pub use self::postgres::{DatabaseUrl, UrlError};
 pub(super) use self::{memory::MemoryStore, postgres::PostgresStore, sled::SledStore};
 use super::{Change, FactKey, FactKind};

@@ -3,6 +3,7 @@
 mod crashes;
 mod failures;
 mod flights;
+mod outages;
 mod outcomes;
 mod times;
 mod unused;

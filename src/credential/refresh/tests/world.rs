@@ -24,7 +24,7 @@ use crate::{
     path::CanonicalPath,
     policy::{Op, Permit, Policy, Question, RoleSpec},
     secret::Secret,
-    vault::{Access, Account, Grant, GrantState, Material, NewAccount, Vault},
+    vault::{Access, Account, Faults, Grant, GrantState, Material, NewAccount, Vault},
 };
 
 pub(super) const HOUR: Duration = Duration::from_hours(1);
@@ -277,6 +277,14 @@ impl World {
         let clock = clock();
         vault.add(connected(&clock, key(), life)).await.unwrap();
         Self::over(vault, Provider::new(clock.clone()), clock, connector(&dialect))
+    }
+
+    /// The same over a vault that fails when it is told to.
+    pub(super) async fn faulty(life: Duration) -> (Self, Faults) {
+        let ((vault, faults), clock) = (Vault::faulty(&Drain::default()).await, clock());
+        vault.add(connected(&clock, key(), life)).await.unwrap();
+        let provider = Provider::new(clock.clone());
+        (Self::over(vault, provider, clock, connector(&rotating())), faults)
     }
 
     pub(super) fn over(vault: Vault, provider: Provider, clock: Clock, connector: Arc<Connector>) -> Self {
