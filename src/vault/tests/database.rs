@@ -318,7 +318,13 @@ async fn a_change_whose_answer_was_lost_is_known_to_have_been_made() {
 
     vault.connect(granted("acme/salesforce/writer", 1, "alice")).await.unwrap();
     let name = key("acme/salesforce/writer");
+    relay.lose_answer_to("INSERT INTO keybearer.leases");
     let lease = vault.lease(&name, "replica-1", Duration::from_mins(1)).await.unwrap().unwrap();
+    assert!(relay.has_lost());
+    relay.lose_answer_to("INSERT INTO keybearer.leases");
+    let other = vault.lease(&name, "replica-2", Duration::from_mins(1)).await.unwrap();
+    assert!(relay.has_lost());
+    assert_eq!(other, None, "it is replica 1's");
     let next = vault.account(&name).await.unwrap().unwrap();
     relay.lose_answer_to("INSERT INTO keybearer.outbox");
     let committed = vault.commit(&lease, 1, next, Some(b"refreshed")).await.unwrap();

@@ -245,8 +245,14 @@ impl Store for PostgresStore {
 
     async fn lease(&self, key: &AccountKey, holder: &str, ttl: Duration) -> Result<Option<u64>, Error> {
         let parameters = [(&holder as _, Type::TEXT), (&ttl.as_secs_f64() as _, Type::FLOAT8)];
-        let rows = self.rows_of(sql::LEASE, &Name::from(key).and(parameters)).await?;
-        rows.first().map(|row| self.number(row, 0)).transpose()
+        let name = Name::from(key);
+        let parameters = name.and(parameters);
+        let mut given = self.database.ask(sql::LEASE, &parameters).await?;
+        if given.rows.is_empty() && given.is_repeated {
+            // Perhaps it was given at the first time, and would be in its own holder's way.
+            given = self.database.ask(sql::RETAKE, &parameters).await?;
+        }
+        given.rows.first().map(|row| self.number(row, 0)).transpose()
     }
 
     async fn renew(&self, key: &AccountKey, fence: u64, ttl: Duration) -> Result<bool, Error> {

@@ -97,6 +97,14 @@ pub(super) const LEASE: &str = "
     WHERE leases.until <= clock_timestamp()
     RETURNING fence";
 
+/// `$4` holder, `$5` seconds. For a holder whose lease was given and whose answer was lost: whatever it had before is
+/// fenced out.
+pub(super) const RETAKE: &str = "
+    UPDATE keybearer.leases
+    SET fence = nextval('keybearer.fences'), until = clock_timestamp() + make_interval(secs => $5)
+    WHERE tenant = $1 AND connector = $2 AND principal = $3 AND holder = $4
+    RETURNING fence";
+
 /// `$4` fence, `$5` seconds.
 pub(super) const RENEW: &str = "
     UPDATE keybearer.leases SET until = clock_timestamp() + make_interval(secs => $5)
