@@ -208,7 +208,7 @@ impl Vault {
         for (key, intent) in stored {
             let opened = match self.key_of(&key).await {
                 Ok(data_key) => open_intent(&data_key, &key, intent),
-                Err(Error::Store(error)) => return Err(error.into()),
+                Err(error @ (Error::Store(_) | Error::WrongKey { .. })) => return Err(error),
                 Err(error) => Err(error),
             };
             intents.push((key, opened));
@@ -228,7 +228,7 @@ impl Vault {
                 Ok(key) => key.open(&Bound::note(&note.account), &note.sealed).map_err(|error| {
                     Error::unopened(format!("a note about the account {}", note.account), error.to_string())
                 }),
-                Err(Error::Store(error)) => return Err(error.into()),
+                Err(error @ (Error::Store(_) | Error::WrongKey { .. })) => return Err(error),
                 Err(error) => Err(error),
             };
             notes.push(Note { id: note.id, account: note.account, text: text.map(|text| text.to_vec()) });

@@ -28,6 +28,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use tokio::sync::broadcast;
 
+#[cfg(test)]
+pub(crate) use self::store::Faults;
 pub use self::{
     account::{Account, Material, NewAccount, Status},
     config::{Backend, Config, Place},
@@ -45,8 +47,6 @@ pub use self::{
     secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input},
     store::{DatabaseUrl, Error as StoreError, UrlError},
 };
-#[cfg(test)]
-pub(crate) use self::store::Faults;
 use self::{
     keys::Keys,
     seal::{Bound, Key},
@@ -215,7 +215,11 @@ impl Vault {
     }
 
     /// A tenant's data key, or why it does not open.
-    async fn data_key(&self, tenant: &TenantId) -> Result<Result<Key, String>, StoreError> {
+    ///
+    /// # Errors
+    /// Where the store fails, or the vault was sealed with another key meanwhile: then nothing is wrong with what lies
+    /// there, and it must not be taken for torn.
+    async fn data_key(&self, tenant: &TenantId) -> Result<Result<Key, String>, Error> {
         let unopened = match self.data_key_at_hand(tenant).await? {
             Err(Some(unopened)) => unopened,
             Err(None) => return Ok(Err("its tenant has no data key".to_owned())),
@@ -223,7 +227,7 @@ impl Vault {
         };
         // Perhaps another process has re-wrapped it.
         let why = match self.key_in_use().await {
-            Err(Error::Store(error)) => return Err(error),
+            Err(error @ (Error::Store(_) | Error::WrongKey { .. })) => return Err(error),
             Err(error) => error.to_string(),
             Ok(_) => match self.data_key_at_hand(tenant).await? {
                 Ok(key) => return Ok(Ok(key)),

@@ -46,6 +46,8 @@ mod race;
 #[cfg(test)]
 mod refusals;
 #[cfg(test)]
+mod rekey;
+#[cfg(test)]
 mod replay;
 #[cfg(test)]
 mod replicas;

@@ -407,3 +407,48 @@ async fn notes_are_handed_on_by_their_writer_and_when_it_is_gone_by_others() {
     };
     soon(handed_on).await;
 }
+
+/// It was not given the new key before the vault was sealed with it. Nothing is torn, and nothing may be taken for that.
+#[tokio::test]
+async fn a_process_that_has_only_the_old_key_says_so_and_leaves_everything_as_it_is() {
+    let (dir, url, config) = made().await;
+    let of = tempfile::tempdir().unwrap();
+    fs::copy(dir.path().join("vault.key"), of.path().join("vault.key")).unwrap();
+    let [one, writer] =
+        [open_at(&config, dir.path()).await.unwrap(), open_at(&config, dir.path()).await.unwrap()];
+    let two = open_at(&at_database(&url, of.path()), of.path()).await.unwrap();
+    let (name, whole) = (key(NAME), Whole::of_tenant("acme".parse().unwrap()));
+    let lease = writer.lease(&name, "replica-1", Duration::ZERO).await.unwrap().unwrap();
+    writer.drop_intent(&lease, Some(b"note")).await.unwrap();
+    let hold = Hold { source: Source::Scim, by: "scim".to_owned(), since: Timestamp::UNIX_EPOCH };
+    one.hold(&whole, hold).await.unwrap();
+    one.rotate_key(&key_of(9)).await.unwrap();
+    drop(writer);
+
+    let is_told = |refused: Error| assert!(matches!(refused, Error::WrongKey { .. }), "{refused}");
+    is_told(two.account(&name).await.unwrap_err());
+    is_told(two.list(None).await.unwrap_err());
+    is_told(two.status().await.unwrap_err());
+    is_told(two.rotate(&name, fields("token-two")).await.unwrap_err());
+    is_told(two.add(new_account("initech/github/writer", "token-one")).await.unwrap_err());
+    is_told(two.held(&name).await.unwrap_err());
+    is_told(two.lift(&whole, &Lift::All).await.unwrap_err());
+    let handed_on = async {
+        loop {
+            match two.outbox(10).await {
+                Ok(notes) => assert!(notes.is_empty(), "{notes:?}"),
+                Err(refused) => return is_told(refused),
+            }
+        }
+    };
+    soon(handed_on).await;
+
+    let KeySource::Value(new) = key_of(9) else { panic!("it is a value") };
+    #[expect(clippy::disallowed_methods, reason = "an operator copies it")]
+    fs::write(of.path().join("vault.key"), new.expose()).unwrap();
+    assert!(holds(&two.account(&name).await.unwrap().unwrap(), "token-one"));
+    assert!(two.held(&name).await.unwrap().is_some());
+    let notes = two.outbox(10).await.unwrap();
+    assert_eq!(notes.len(), 1);
+    assert_eq!(notes[0].text.as_ref().unwrap(), b"note");
+}
