@@ -88,6 +88,7 @@ fn check_stale(path: &Path) -> Result<(), Error> {
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let private = folder.join(".a");
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     match DirBuilder::new().mode(0o700).create(&private) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::remove_dir_all(&private)?,
         made => made?,
