@@ -9,7 +9,6 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -97,8 +96,8 @@ pub(super) struct Entry {
     pub(super) given: Result<Arc<Credential>, Withheld>,
     /// Not after this.
     pub(super) until: Option<Instant>,
-    /// When to begin to replace it, and when it was obtained.
-    pub(super) due: Option<(Instant, Timestamp)>,
+    /// When to begin to replace it.
+    pub(super) due: Option<Instant>,
     is_replaced: AtomicBool,
     pub(super) used: Option<Used>,
 }
@@ -109,7 +108,7 @@ pub(super) struct Draft {
     pub(super) connector: Arc<Connector>,
     pub(super) given: Result<Credential, Withheld>,
     pub(super) until: Option<Instant>,
-    pub(super) due: Option<(Instant, Timestamp)>,
+    pub(super) due: Option<Instant>,
     pub(super) used: Option<Used>,
 }
 
@@ -143,10 +142,9 @@ impl Entry {
         used.is_some_and(|used| !used.swap(true, Ordering::Relaxed))
     }
 
-    /// When the token was obtained, if the time has come to replace it; once.
-    pub(super) fn falls_due(&self) -> Option<Timestamp> {
-        let (_, obtained) = self.due.filter(|(due, _)| *due <= Instant::now())?;
-        (!self.is_replaced.swap(true, Ordering::Relaxed)).then_some(obtained)
+    /// Whether the time has come to replace the token; once.
+    pub(super) fn falls_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now()) && !self.is_replaced.swap(true, Ordering::Relaxed)
     }
 }
 

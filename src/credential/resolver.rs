@@ -173,8 +173,10 @@ impl Resolver {
             Some(entry) => entry,
             None => Box::pin(self.read(key, connector)).await?,
         };
-        if let (Some(engine), Some(obtained)) = (&self.engine, entry.falls_due()) {
-            engine.ahead(key, obtained);
+        if let Some(engine) = &self.engine
+            && entry.falls_due()
+        {
+            engine.wake(key);
         }
         Ok(entry)
     }
@@ -251,7 +253,7 @@ impl Resolver {
             .filter(|_| matches!(account.material, Material::Oauth(_)))
             .map(|engine| engine.usage(&account.key));
         Ok(Draft {
-            due: due.map(|(due, obtained)| (clock.instant(due), obtained)),
+            due: due.map(|due| clock.instant(due)),
             holder: account.into(),
             connector: Arc::clone(connector),
             given,

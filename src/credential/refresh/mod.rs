@@ -294,11 +294,6 @@ impl Engine {
         lock(&self.0.forced).insert(key.clone(), obtained);
     }
 
-    /// Begins to replace a token that ends soon; nobody waits for it.
-    pub(in crate::credential) fn ahead(&self, key: &AccountKey, obtained: Timestamp) {
-        self.join(key, Reason { priority: Priority::Ahead, want: Want::Newer(obtained) });
-    }
-
     /// Waits, within bounds, until it is known what became of an attempt that was interrupted.
     pub(in crate::credential) async fn recovered(&self, key: &AccountKey) {
         let is_recovering = lock(&self.0.recovering).contains(key);
@@ -307,12 +302,12 @@ impl Engine {
         }
     }
 
-    /// When to begin to replace the account's token, and when that was obtained.
-    pub(in crate::credential) fn due(&self, account: &Account) -> Option<(Timestamp, Timestamp)> {
+    /// When to begin to replace the account's token.
+    pub(in crate::credential) fn due(&self, account: &Account) -> Option<Timestamp> {
         let Material::Oauth(grant) = &account.material else { return None };
         let access = grant.access.as_ref().filter(|_| grant.refresh.is_some())?;
         let spread = schedule::Spread::of(&account.key, account.generation, &self.0.parts.replica);
-        Some((schedule::due(access.obtained, access.expires?, spread), access.obtained))
+        Some(schedule::due(access.obtained, access.expires?, spread))
     }
 
     /// Where requests that use the account say so.
@@ -320,7 +315,8 @@ impl Engine {
         Arc::clone(lock(&self.0.used).entry(key.clone()).or_default())
     }
 
-    /// A request uses the account for the first time since it was refreshed.
+    /// A request uses the account for the first time since it was refreshed, or its token ends soon. What is to be done is
+    /// begun in the background, within its bounds; nobody waits for it.
     pub(in crate::credential) fn wake(&self, key: &AccountKey) {
         let _ = self.0.waking.send(key.clone()); // an error says that nothing runs in the background
     }

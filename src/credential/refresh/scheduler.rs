@@ -1,13 +1,16 @@
 //! The background: each account is refreshed when its time has come, and nobody has to ask for it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, broadcast::error::RecvError, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError, mpsc},
+    time::Instant,
+};
 
 use super::{
     Engine, Landing,
@@ -22,6 +25,8 @@ use crate::{
 
 /// How often the timetable is looked at, at least: the calendar may be corrected.
 const TICK: Duration = Duration::from_mins(1);
+/// How often it is looked at for what metrics show of it, at most: every account is, then.
+const SHOW: Duration = Duration::from_secs(1);
 /// No account is tried again in the background before.
 const REST: Duration = Duration::from_secs(5);
 
@@ -47,12 +52,14 @@ impl Planned {
 struct Timetable {
     due: BTreeSet<(Timestamp, AccountKey)>,
     of: HashMap<AccountKey, Planned>,
+    /// Begun from here and not ended: nothing is planned for these, or one account would take the room of two.
+    under_way: HashSet<AccountKey>,
 }
 
 impl Timetable {
     fn set(&mut self, key: &AccountKey, planned: Planned) {
         self.remove(key);
-        if let Some(at) = planned.first() {
+        if let Some(at) = planned.first().filter(|_| !self.under_way.contains(key)) {
             self.due.insert((at, key.clone()));
             self.of.insert(key.clone(), planned);
         }
@@ -90,13 +97,17 @@ impl Engine {
         let parts = &self.0.parts;
         let mut changes = parts.vault.changes();
         let mut table = Timetable::default();
-        let permits = Arc::new(Semaphore::new(parts.config.at_once.get() as usize));
+        let room = Arc::new(Semaphore::new(parts.config.at_once.get() as usize));
         let (landed, mut landings) = mpsc::unbounded_channel();
         let woken = super::lock(&self.0.woken).take();
         let Some(mut woken) = woken else { return }; // it runs already
         self.plan_all(&mut table).await;
+        let mut shown = None::<Instant>;
         loop {
-            self.show(&table);
+            if shown.is_none_or(|at| at.elapsed() >= SHOW) {
+                self.show(&table);
+                shown = Some(Instant::now());
+            }
             let now = parts.clock.now();
             let wake = parts.clock.instant(table.first().unwrap_or(Timestamp::MAX).min(after(now, TICK)));
             tokio::select! {
@@ -106,13 +117,16 @@ impl Engine {
                     Err(RecvError::Closed) => return,
                 },
                 Some((key, landing)) = landings.recv() => {
+                    table.under_way.remove(&key);
                     let rest = Landing::err(landing).map_or(REST, |trouble| trouble.retry_after().max(REST));
                     self.plan(&key, after(parts.clock.now(), rest), &mut table).await;
                 }
                 Some(key) = woken.recv() => self.plan(&key, Timestamp::MIN, &mut table).await,
-                () = tokio::time::sleep_until(wake) => {
-                    while let Some((key, planned)) = table.take(parts.clock.now()) {
-                        self.begin(key, planned, &mut table, &permits, &landed).await;
+                () = tokio::time::sleep_until(wake), if room.available_permits() > 0 => {
+                    while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
+                        && let Some((key, planned)) = table.take(parts.clock.now())
+                    {
+                        self.begin(key, planned, &mut table, permit, &landed).await;
                     }
                 }
                 () = parts.drain.begun() => return,
@@ -125,7 +139,7 @@ impl Engine {
         key: AccountKey,
         planned: Planned,
         table: &mut Timetable,
-        permits: &Arc<Semaphore>,
+        permit: OwnedSemaphorePermit,
         landed: &mpsc::UnboundedSender<(AccountKey, Landing)>,
     ) {
         let now = self.0.parts.clock.now();
@@ -136,13 +150,11 @@ impl Engine {
             self.plan(&key, Timestamp::MIN, table).await;
             return;
         };
-        let (engine, permits, landed) = (self.clone(), Arc::clone(permits), landed.clone());
+        let (flight, landed) = (self.join(&key, reason), landed.clone());
+        table.under_way.insert(key.clone());
         self.0.parts.drain.spawn(async move {
-            let Ok(_permit) = permits.acquire_owned().await else { return };
-            if engine.0.parts.drain.has_begun() {
-                return;
-            }
-            let landing = engine.join(&key, reason).landed().await;
+            let landing = flight.landed().await;
+            drop(permit); // before it is said, because whoever hears it looks for room
             let _ = landed.send((key, landing)); // an error says that the process stops
         });
     }
@@ -151,7 +163,8 @@ impl Engine {
     async fn plan_all(&self, table: &mut Timetable) {
         match self.0.parts.vault.each(None).await {
             Ok(accounts) => {
-                *table = Timetable::default();
+                *table =
+                    Timetable { under_way: std::mem::take(&mut table.under_way), ..Timetable::default() };
                 for (key, account) in accounts {
                     match account {
                         Ok(_) if self.is_held(&key).await => {}

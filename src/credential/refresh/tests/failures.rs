@@ -15,6 +15,7 @@ use crate::{
 async fn a_token_endpoint_that_is_down_is_left_alone_and_the_token_is_used_while_it_lives() {
     let world = World::new(HOUR).await;
     world.follow();
+    world.schedule();
     world.provider.always(Reply::Away);
     tokio::time::sleep(MINUTE * 55).await;
     assert_eq!(world.token().await.unwrap(), "access-token-0");
@@ -26,7 +27,7 @@ async fn a_token_endpoint_that_is_down_is_left_alone_and_the_token_is_used_while
     for _ in 0..1000 {
         assert!(matches!(world.trouble().await, Trouble::Unreachable { .. }));
     }
-    assert_eq!(world.provider.posts(), before + 1);
+    assert!(world.provider.posts() <= before + 1);
     world.provider.book.lock().unwrap().always = None;
     tokio::time::sleep(MINUTE * 5).await;
     assert_eq!(world.token().await.unwrap(), "access-token-1");

@@ -62,6 +62,7 @@ async fn ten_thousand_requests_on_a_dead_account_cost_one_post() {
 async fn a_token_that_lives_is_replaced_behind_the_requests_that_use_it() {
     let world = World::new(HOUR).await;
     world.follow();
+    world.schedule();
     tokio::time::sleep(MINUTE * 59).await;
     world.provider.will(Reply::After(SECOND * 5));
     let begun = tokio::time::Instant::now();

@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// Sets the scheduler going, and what tells the resolver of changes.
 fn run(world: &World) {
     world.follow();
-    world.drain.spawn(world.engine.clone().schedule());
+    world.schedule();
 }
 
 /// What stands in the audit log when everything is told. Its thread knows nothing of a paused clock, so nothing here
@@ -107,6 +107,25 @@ async fn a_herd_is_refreshed_within_the_bucket_and_nobody_waits_whose_token_live
         posts.iter().map(|(_, at)| posts.iter().filter(|(_, o)| *o >= *at && *o < *at + SECOND).count());
     let busiest = busiest.max().unwrap();
     assert!(busiest <= 40, "{busiest} in one second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_refreshes_are_under_way_than_may_be_however_many_tokens_are_used_that_end_soon() {
+    let world = World::new(HOUR).await;
+    let tenants: Vec<String> = (0..200).map(|number| format!("t{number}")).collect();
+    for tenant in &tenants {
+        let key = format!("{tenant}/crm/tenant").parse().unwrap();
+        world.vault.add(connected(&world.clock, key, HOUR)).await.unwrap();
+    }
+    run(&world);
+    tokio::time::sleep(MINUTE * 59).await;
+    world.provider.always(Reply::After(MINUTE));
+    for tenant in &tenants {
+        let permit = world.permit_of(tenant, &http::Method::GET);
+        assert!(world.resolver.resolve(&permit, &world.current(), None).await.is_ok());
+    }
+    tokio::time::sleep(SECOND * 30).await;
+    assert_eq!(world.provider.posts(), 32, "refresh.at_once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ async fn a_freeze_ends_a_stream_whose_account_was_forgotten() {
 async fn what_was_used_counts_as_used_although_it_was_forgotten() {
     let world = World::new(HOUR).await;
     world.follow();
-    world.drain.spawn(world.engine.clone().schedule());
+    world.schedule();
     world.token().await.unwrap();
     for _ in 0..3 {
         world.resolver.tidy();

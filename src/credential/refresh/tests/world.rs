@@ -386,6 +386,11 @@ impl World {
         });
     }
 
+    /// Sets going what refreshes in the background.
+    pub(super) fn schedule(&self) {
+        self.drain.spawn(self.engine.clone().schedule());
+    }
+
     /// What there is to tell, by event.
     pub(super) async fn told(&self) -> Vec<String> {
         let notes = self.vault.outbox(1000).await.unwrap();
