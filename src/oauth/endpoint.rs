@@ -400,6 +400,15 @@ impl Hint {
 }
 
 impl Narrowed {
+    /// A permission and its level, as in `issues:read`.
+    #[must_use]
+    pub fn permission(text: &str) -> Option<(&str, &str)> {
+        let is_name = |b: u8| b.is_ascii_lowercase() || b == b'_';
+        text.split_once(':').filter(|(name, level)| {
+            !name.is_empty() && name.bytes().all(is_name) && matches!(*level, "read" | "write" | "admin")
+        })
+    }
+
     fn body(&self) -> impl Serialize {
         #[derive(Serialize)]
         struct Body {

@@ -16,6 +16,7 @@ mod key;
 mod life;
 mod parsed;
 mod request;
+mod sts;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use self::{
     endpoint::{Exchange, Hint, Narrowed, TokenEndpoint, TypedToken},
     failure::{AppFault, Failure, Meaning, NotSent, Unreadable},
     key::SigningKey,
+    sts::{AwsKeys, WebIdentity},
     template::{FillError, TextTemplate, UrlTemplate, Values},
     transport::{Clock, Transport},
 };

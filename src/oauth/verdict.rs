@@ -48,6 +48,8 @@ pub(super) fn failure(
         408 | 499 | 504 | 524 => return Failure::Ambiguous,
         429 | 500.. => return Failure::Transient { retry_after },
         404 | 410 if grant == Grant::Installation => return Failure::SubjectGone(Cause::Uninstalled),
+        // It is suspended, or its owner has not granted what was asked for. A 403 with `Retry-After` is a rate limit.
+        403 | 422 if grant == Grant::Installation && retry_after.is_none() => return needs_user(answer),
         _ => {}
     }
     let standard = code.as_deref().and_then(|code| by_standard(code, retry_after, answer));
