@@ -198,7 +198,6 @@ pub struct Listed {
 
 impl From<&Account> for Listed {
     fn from(account: &Account) -> Self {
-        let fields = account.material.fields();
         Self {
             account: account.key.clone(),
             tenant: account.key.tenant.clone(),
@@ -212,7 +211,7 @@ impl From<&Account> for Listed {
             hold: None,
             scopes: account.scopes.clone(),
             expires: account.material.expires(),
-            fields: fields.iter().map(|(name, secret)| (name.clone(), secret.masked())).collect(),
+            fields: account.material.masked(),
             metadata: account.metadata.clone(),
             generation: account.generation,
             authorization: account.authorization.clone(),

@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 use super::{Command, Consents, Error, KeyText, Listed, Reply, Secrets, fit};
 use crate::{
     audit::{Audit, Event, Kind},
-    credential::Resolver,
+    catalog::{AuthType, Connector},
+    credential::{Resolver, check_seed},
     drain::Drain,
     id::{AccountKey, ActionId, Scope},
     ruleset::Rules,
@@ -173,7 +174,7 @@ impl Desk {
     ) -> Result<Account, Error> {
         let rules = self.0.rules.current();
         let connector = fit::connector_for(&rules.catalog, &key.connector, scopes.as_ref(), &metadata)?;
-        let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
+        let material = self.material(&key, connector, secrets, &metadata)?;
         if self.0.vault.account(&key).await?.is_some() {
             return Err(vault::Error::Exists(key).into());
         }
@@ -187,7 +188,6 @@ impl Desk {
             scopes: scopes.clone(),
         };
         self.record(id, &key, change).await?;
-        let material = Material::Static { fields };
         let new = NewAccount { key: key.clone(), material, scopes, metadata, authorization };
         self.made(&key, self.0.vault.add(new).await).await
     }
@@ -195,13 +195,36 @@ impl Desk {
     async fn rotate(&self, key: AccountKey, secrets: Secrets) -> Result<Account, Error> {
         let rules = self.0.rules.current();
         let connector = fit::connector_of(&rules.catalog, &key.connector)?;
-        let fields = secrets.checked(&connector.auth.fields).map_err(vault::Error::Secret)?;
         let before = self.existing(&key).await?;
         if matches!(before.material, Material::Oauth(_)) {
             return Err(Error::Consented(key));
         }
+        let material = self.material(&key, connector, secrets, &before.metadata)?;
         self.record_next(&before, "account.rotated", None).await?;
-        self.made(&key, self.0.vault.rotate(&key, fields).await).await
+        self.made(&key, self.0.vault.replace(&key, material).await).await
+    }
+
+    /// What the account will hold, if that is what its connector wants.
+    fn material(
+        &self,
+        key: &AccountKey,
+        connector: &Connector,
+        secrets: Secrets,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Material, Error> {
+        let auth = &connector.auth;
+        let is_seed = auth.kind.mints() || auth.may_mint() && secrets.0.is_empty();
+        if !is_seed {
+            let fields = secrets.checked(&auth.fields).map_err(vault::Error::Secret)?;
+            return Ok(Material::Static { fields });
+        }
+        check_seed(connector, &secrets.0, metadata)?;
+        let is_by_app = secrets.0.is_empty()
+            && matches!(auth.kind, AuthType::ClientCredentials | AuthType::JwtBearer | AuthType::GithubApp);
+        if let Some(consents) = self.0.consents.as_ref().filter(|_| is_by_app) {
+            consents.app(&key.connector, &key.tenant)?;
+        }
+        Ok(Material::Seed { fields: secrets.0 })
     }
 
     async fn freeze(&self, key: AccountKey, by: String) -> Result<Account, Error> {

@@ -7,6 +7,7 @@ use http::StatusCode;
 use super::Misfit;
 use crate::{
     audit,
+    credential::SeedError,
     id::{AccountKey, ConnectorName, TenantId},
     oauth::NotSent,
     vault,
@@ -18,6 +19,9 @@ pub enum Error {
     /// The account would be of no use.
     #[error(transparent)]
     Unfit(#[from] Misfit),
+    /// No token could be minted from it.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
     /// The vault.
     #[error(transparent)]
     Vault(#[from] vault::Error),
@@ -126,7 +130,7 @@ impl Error {
             Self::Vault(vault::Error::Exists(_)) => "account_exists",
             Self::Vault(vault::Error::Revoked(_)) => "account_revoked",
             Self::Vault(vault::Error::OtherSubject(_)) => "other_subject",
-            Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => "secret_invalid",
+            Self::Seed(_) | Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => "secret_invalid",
             Self::Vault(_) => "vault_unavailable",
             Self::Audit(_) => "audit_unavailable",
             Self::NoRedirect => "no_redirect_url",
@@ -145,6 +149,7 @@ impl Error {
             | Self::NoRedirect
             | Self::NoApp { .. }
             | Self::Ask(_)
+            | Self::Seed(_)
             | Self::Vault(vault::Error::Secret(_) | vault::Error::Key(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Vault(vault::Error::Missing(_)) => StatusCode::NOT_FOUND,
             Self::NotConnected(_)

@@ -24,12 +24,15 @@ pub(super) fn engine(
     registry: &Registry,
     drain: &Drain,
 ) -> Result<Engine, Error> {
-    let current = rules.clone();
+    let (current, needed) = (rules.clone(), rules.clone());
     Ok(Engine::new(Parts {
         vault: vault.clone(),
         exchange: Arc::new(transport),
         apps,
         connectors: Arc::new(move |name| current.current().catalog.connector(name.as_str()).cloned()),
+        needs: Arc::new(move |account, connector| {
+            needed.current().needs(account, connector).map(|needs| needs.scopes).unwrap_or_default()
+        }),
         clock: Clock::system(),
         config: config.refresh.clone(),
         metrics: Metrics::register(registry)?,

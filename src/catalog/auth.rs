@@ -23,8 +23,10 @@ pub struct AuthSpec {
     pub fields: Option<Vec<String>>,
     /// Where a person consents.
     pub authorize_url: Option<UrlTemplate>,
-    /// Where tokens are obtained and refreshed.
+    /// Where tokens are obtained and refreshed; for [`AuthType::AwsSigv4`], AWS's Security Token Service.
     pub token_url: Option<UrlTemplate>,
+    /// What a token is minted for, in the provider's scopes, whatever the roles' grants need.
+    pub scopes: Option<Vec<String>>,
     /// Where they are revoked.
     pub revoke_url: Option<UrlTemplate>,
     /// Proof key for code exchange (RFC 7636).
@@ -67,8 +69,11 @@ pub struct Auth {
     /// What an account holds, by name. `token` alone for everything but static credentials with named fields;
     /// nothing for [`AuthType::None`].
     pub fields: Vec<String>,
-    /// Its authorization server; `None` for [`AuthType::Static`], [`AuthType::AwsSigv4`] and [`AuthType::None`].
+    /// Its authorization server; `None` for [`AuthType::Static`] and [`AuthType::None`], and for
+    /// [`AuthType::AwsSigv4`] where keys are pasted and nothing else.
     pub provider: Option<Arc<Provider>>,
+    /// What a token is minted for; `None`: what the roles' grants need.
+    pub asked: Option<Vec<String>>,
     /// What requests are signed for whatever their host; `None` where the host says it.
     pub scope: Option<SigningScope>,
 }
@@ -93,7 +98,8 @@ impl Auth {
             AuthType::AwsSigv4 => spec.fields.unwrap_or_else(keys),
             _ => token(),
         };
-        let provider = kind.has_provider().then(|| {
+        let is_sts = kind == AuthType::AwsSigv4 && spec.token_url.is_some();
+        let provider = (kind.has_provider() || is_sts).then(|| {
             Arc::new(Provider {
                 authorize_url: spec.authorize_url,
                 token_url: spec.token_url,
@@ -103,11 +109,26 @@ impl Auth {
             })
         });
         let scope = spec.service.zip(spec.region).map(|(service, region)| SigningScope { service, region });
-        Self { kind, fields, provider, scope }
+        Self { kind, fields, provider, asked: spec.scopes, scope }
+    }
+
+    /// Whether an account may hold what its tokens are minted from.
+    #[must_use]
+    pub const fn may_mint(&self) -> bool {
+        self.kind.mints() || matches!(self.kind, AuthType::AwsSigv4) && self.provider.is_some()
     }
 }
 
 impl AuthType {
+    /// Whether each account holds what its tokens are minted from, and nothing that could be injected.
+    #[must_use]
+    pub const fn mints(self) -> bool {
+        match self {
+            Self::ClientCredentials | Self::JwtBearer | Self::TokenExchange | Self::GithubApp => true,
+            Self::Static | Self::Oauth2 | Self::AwsSigv4 | Self::None => false,
+        }
+    }
+
     /// Whether tokens come from an authorization server.
     const fn has_provider(self) -> bool {
         match self {
@@ -157,8 +178,13 @@ fn check_keys(spec: &AuthSpec, at: &Place, problems: &mut Vec<Problem>) {
     }
     check_scope(spec, at, problems);
     check_flow(spec, at, problems);
+    if spec.scopes.is_some() && !spec.r#type.mints() {
+        problems.push(at.key("scopes").problem("only tokens that are minted have scopes here"));
+    }
     if !spec.r#type.has_provider() {
+        let is_sts = |key: &str| spec.r#type == AuthType::AwsSigv4 && key == "token_url";
         let written = spec.urls().into_iter().filter_map(|(key, url)| url.map(|_| key));
+        let written = written.filter(|key| !is_sts(key));
         let others = [("pkce", spec.pkce.is_some()), ("dialect", spec.dialect.is_some())];
         for key in written.chain(others.into_iter().filter_map(|(key, is_written)| is_written.then_some(key)))
         {

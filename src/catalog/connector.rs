@@ -16,6 +16,7 @@ use crate::{
     document::{Place, Problem},
     host::{Authority, Host, HostMatch, HostPattern, Target},
     id::{ConnectorName, Scope},
+    oauth::Narrowed,
 };
 
 /// What a provider's naming of a host means for an account ([`Connector::repin`]).
@@ -63,6 +64,7 @@ impl Connector {
         let auth = Auth::compile(spec.auth, spec.cleartext, &at.key("auth"), problems);
         let inject = compile_inject(&spec.inject, &auth, at, problems);
         let strip = Strip::compile(&spec.strip, &inject, &auth, &at.key("strip"), problems);
+        check_permissions(auth.kind, &spec.scopes, &at.key("scopes"), problems);
         let operations = compile_operations(spec.operations, &spec.scopes, &at.key("operations"), problems);
         Self {
             name: name.clone(),
@@ -161,6 +163,24 @@ impl Connector {
                 pattern.matches(&host).is_some() && port.is_none_or(|port| port == self.port(pattern))
             })
             .map(|pattern| Target { port: self.port(pattern), host: host.clone() })
+    }
+}
+
+/// A GitHub App's tokens are narrowed to permissions, not to scopes.
+fn check_permissions(
+    kind: AuthType,
+    scopes: &BTreeMap<Scope, Vec<String>>,
+    at: &Place,
+    problems: &mut Vec<Problem>,
+) {
+    if kind != AuthType::GithubApp {
+        return;
+    }
+    for (scope, asked) in scopes {
+        for permission in asked.iter().filter(|permission| Narrowed::permission(permission).is_none()) {
+            let says = format!("`{permission}` is no permission of a GitHub App: write it as in issues:read");
+            problems.push(at.key(scope.as_str()).problem(says));
+        }
     }
 }
 

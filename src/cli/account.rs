@@ -6,7 +6,7 @@ mod which;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -23,8 +23,8 @@ use super::{
     output::{Out, counted, say},
 };
 use crate::{
-    admin::{Command, Error, Reply, connector_for, connector_of},
-    catalog::AuthType,
+    admin::{Command, Error, Reply, Secrets, connector_for, connector_of},
+    catalog::{AuthType, Connector},
     config::Config,
     id::{AccountKey, ConnectorName, Scope, TenantId},
     ruleset::Ruleset,
@@ -54,7 +54,9 @@ enum Verb {
   keybearer account add --tenant acme --connector github --role researcher < token.txt
   keybearer account add acme/github/role:writer --scopes issues:read,issues:write < token.txt
   keybearer account add acme/salesforce/user:alice/writer --meta instance=na47 --from-file t.txt
-  keybearer account add acme/datadog/tenant < keys.json     # {\"api_key\": ..., \"app_key\": ...}")]
+  keybearer account add acme/datadog/tenant < keys.json     # {\"api_key\": ..., \"app_key\": ...}
+  keybearer account add acme/crm/tenant < client.json       # {\"client_id\": ..., \"client_secret\": ...}
+  keybearer account add acme/ghapp/tenant --no-secret --meta installation=1234 --meta repositories=app")]
     Add(Add),
     /// Connect an account by its owner's consent at the provider (OAuth)
     ///
@@ -97,6 +99,9 @@ enum Verb {
         /// Read the secret from this file instead of standard input
         #[arg(long, value_name = "FILE")]
         from_file: Option<PathBuf>,
+        /// Read no secret: tokens are minted with the app of oauth.apps, or with a token file
+        #[arg(long, conflicts_with = "from_file")]
+        no_secret: bool,
     },
     /// Forbid the use of an account until it is unfrozen, and end its open streams
     ///
@@ -170,6 +175,9 @@ struct Add {
     /// Read the secret from this file instead of standard input
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
+    /// Read no secret: tokens are minted with the app of oauth.apps, or with a token file that --meta names
+    #[arg(long, conflicts_with = "from_file")]
+    no_secret: bool,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -192,7 +200,9 @@ impl Account {
                 print(&narrowed(reply, connector.as_ref()), out)
             }
             Verb::Show { which } => print(&ask(&config, Command::Show { account: which.key()? }).await?, out),
-            Verb::Rotate { which, from_file } => rotate(which.key()?, from_file, &config, out).await,
+            Verb::Rotate { which, from_file, no_secret } => {
+                rotate(which.key()?, from_file.as_deref(), no_secret, &config, out).await
+            }
             Verb::Freeze { which, by } => freeze(which.meant()?, by.unwrap_or_else(user), &config, out).await,
             Verb::Unfreeze { which, force } => unfreeze(which.meant()?, force, &config, out).await,
             Verb::Revoke { which } => revoke(which.meant()?, &config, out).await,
@@ -215,7 +225,7 @@ impl Add {
         let connector = connector_for(&rules.catalog, &account.connector, scopes.as_ref(), &metadata);
         let connector = Arc::clone(connector.map_err(Error::from)?);
         let counter = Counter::open_or_init(config, rules).await?;
-        let secrets = input::secrets(&account, &connector, self.from_file.as_deref())?;
+        let secrets = secrets(&account, &connector, self.from_file.as_deref(), self.no_secret)?;
         let reply = counter.execute(Command::Add { account, secrets, scopes, metadata }).await?;
         changed("added", reply, out)?;
         if connector.auth.kind == AuthType::Oauth2 {
@@ -229,15 +239,33 @@ impl Add {
 
 async fn rotate(
     account: AccountKey,
-    from_file: Option<PathBuf>,
+    from_file: Option<&Path>,
+    no_secret: bool,
     config: &Config,
     out: &mut Out,
 ) -> Result<(), Failure> {
     let rules = ruleset(config)?;
     let connector = Arc::clone(connector_of(&rules.catalog, &account.connector).map_err(Error::from)?);
     let counter = Counter::open(config, rules).await?;
-    let secrets = input::secrets(&account, &connector, from_file.as_deref())?;
+    let secrets = secrets(&account, &connector, from_file, no_secret)?;
     changed("rotated", counter.execute(Command::Rotate { account, secrets }).await?, out)
+}
+
+/// What the account is to hold: nothing, or what somebody writes.
+fn secrets(
+    account: &AccountKey,
+    connector: &Connector,
+    from_file: Option<&Path>,
+    no_secret: bool,
+) -> Result<Secrets, Failure> {
+    match no_secret {
+        false => input::secrets(account, connector, from_file),
+        true if connector.auth.may_mint() => Ok(Secrets([].into())),
+        true => Err(Failure::usage(format!(
+            "--no-secret is for accounts whose tokens are minted; {} wants a secret on standard input",
+            connector.name
+        ))),
+    }
 }
 
 async fn freeze(meant: Meant, by: String, config: &Config, out: &mut Out) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use super::{Failure, output::say};
 use crate::{
     admin::Secrets,
     catalog::Connector,
+    credential::{parse_seed, seed_form},
     id::AccountKey,
     vault::{MAX_SECRET, parse_secret_input},
 };
@@ -26,14 +27,21 @@ pub(super) fn secrets(
     from_file: Option<&Path>,
 ) -> Result<Secrets, Failure> {
     let fields = &connector.auth.fields;
+    let kind = connector.auth.kind;
     let text = match from_file {
         Some(path) => {
             let failed = |error| Failure::new(format!("cannot read {}: {error}", path.display()));
             read(File::open(path).map_err(failed)?).map_err(failed)?
         }
-        None => from_stdin(key, fields)
-            .map_err(|error| Failure::new(format!("cannot read the secret: {error}")))?,
+        None if kind.mints() => seed_from_stdin(key, seed_form(kind))?,
+        None => from_stdin(key, fields).map_err(|error| unread(&error))?,
     };
+    if kind.mints() {
+        let seed = parse_seed(kind, &text).map_err(|error| {
+            Failure::new(error.to_string()).hint(format!("{} needs {}", connector.name, seed_form(kind)))
+        })?;
+        return Ok(Secrets(seed));
+    }
     let secrets = parse_secret_input(&text, fields).map_err(|error| {
         let failure = Failure::new(format!("{error}"));
         match fields.as_slice() {
@@ -42,6 +50,18 @@ pub(super) fn secrets(
         }
     })?;
     Ok(Secrets(secrets))
+}
+
+fn unread(error: &io::Error) -> Failure {
+    Failure::new(format!("cannot read the secret: {error}"))
+}
+
+fn seed_from_stdin(key: &AccountKey, form: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        say(format!("Paste what tokens of {key} are minted from, then press Enter and Ctrl-D: {form}"));
+    }
+    read(stdin.lock()).map_err(|error| unread(&error))
 }
 
 fn from_stdin(key: &AccountKey, fields: &[String]) -> io::Result<Zeroizing<Vec<u8>>> {

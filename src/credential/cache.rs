@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Closed, Credential, Trouble,
-    refresh::Used,
+    refresh::{Superseded, Used},
     shards::{Placed, Shards},
 };
 use crate::{
@@ -100,6 +100,8 @@ pub(super) struct Entry {
     pub(super) due: Option<Instant>,
     is_replaced: AtomicBool,
     pub(super) used: Option<Used>,
+    /// Whether what was minted is not to be used any more.
+    superseded: Option<Superseded>,
 }
 
 /// What was read of an account, before anybody shares it.
@@ -110,13 +112,15 @@ pub(super) struct Draft {
     pub(super) until: Option<Instant>,
     pub(super) due: Option<Instant>,
     pub(super) used: Option<Used>,
+    pub(super) superseded: Option<Superseded>,
 }
 
 impl Draft {
     fn entry(self, ended: Arc<CancellationToken>) -> Entry {
-        let Self { holder, connector, given, until, due, used } = self;
+        let Self { holder, connector, given, until, due, used, superseded } = self;
         let given = given.map(|credential| Arc::new(Credential { ended, ..credential }));
-        Entry { holder, connector, given, until, due, is_replaced: AtomicBool::new(false), used }
+        let is_replaced = AtomicBool::new(false);
+        Entry { holder, connector, given, until, due, is_replaced, used, superseded }
     }
 }
 
@@ -132,7 +136,9 @@ pub(super) enum Withheld {
 impl Entry {
     /// Whether it may still be used for a request to this connector.
     pub(super) fn serves(&self, connector: &Arc<Connector>) -> bool {
-        Arc::ptr_eq(&self.connector, connector) && self.until.is_none_or(|until| Instant::now() < until)
+        Arc::ptr_eq(&self.connector, connector)
+            && self.until.is_none_or(|until| Instant::now() < until)
+            && self.superseded.as_ref().is_none_or(|superseded| !superseded.load(Ordering::Relaxed))
     }
 
     /// Notes that a request uses it, and says whether it is the first one. Writing costs other cores their copy, so

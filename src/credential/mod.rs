@@ -8,6 +8,7 @@ mod cache;
 mod needles;
 mod refresh;
 mod resolver;
+mod seed;
 mod shards;
 mod sigv4;
 mod survey;
@@ -21,13 +22,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     needles::Needles,
-    refresh::{Clock, Closed, Config, Connectors, Engine, Exchange, Metrics, Parts, Server, Trouble},
+    refresh::{
+        Clock, Closed, Config, Connectors, Engine, Exchange, Metrics, Needs, Parts, Server, Token, Trouble,
+    },
     resolver::Resolver,
+    seed::{Ask, SeedError, check_seed, parse_seed, seed_form},
     sigv4::{Signer, Unsignable, Unsigned, payload_hash},
     survey::Survey,
 };
 use crate::{
-    catalog::MissingField,
+    catalog::{AuthType, MissingField},
     host::Target,
     id::{AccountKey, Principal, Scope},
     policy::Permit,
@@ -108,7 +112,7 @@ impl Credential {
     /// stands in headers only.
     #[must_use]
     pub const fn is_replaceable(&self) -> bool {
-        self.is_renewed() && self.query.is_empty()
+        self.is_renewed() && self.query.is_empty() && self.signer.is_none()
     }
 
     /// The id of the event that recorded the consent or the adding of the account.
@@ -188,6 +192,9 @@ pub enum Error {
     /// The account does not have what the connector injects.
     #[error(transparent)]
     Field(#[from] MissingField),
+    /// The account holds something else than what its connector's tokens are minted from.
+    #[error("the account does not hold what its connector's tokens are minted from; rotate it with {}", seed_form(*.0))]
+    Unminted(AuthType),
     /// A field has bytes that a header cannot have.
     #[error("the account's secret cannot stand in the header {0}; rotate it")]
     Unwritable(HeaderName),
@@ -206,6 +213,7 @@ impl Error {
             | Self::Closed { .. }
             | Self::NoToken { .. }
             | Self::Field(_)
+            | Self::Unminted(_)
             | Self::Unwritable(_)
             | Self::Vault(_) => true,
             Self::Scopes { .. } | Self::Host { .. } => false,

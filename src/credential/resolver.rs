@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{
     Credential, Error, Needles, Permit, Signer, Trouble,
     cache::{Cache, Draft, Entry, Holder, Withheld},
-    refresh::{Clock, Engine, Standing, standing, token_host},
+    refresh::{Clock, Engine, Minted, Minting, Standing, standing, token_host},
 };
 use crate::{
     catalog::{AuthType, Connector, Injection, Template},
@@ -80,7 +80,7 @@ impl Resolver {
     ) -> Option<Arc<Credential>> {
         let key = permit.account();
         let now = self.vault.account(key).await.ok()??;
-        let is_forced = !is_newer(&now, refused);
+        let is_forced = !self.is_newer(&now, connector, refused);
         if is_forced {
             self.engine.as_ref()?.replaced(key, refused.obtained?).await.then_some(())?;
         }
@@ -109,8 +109,9 @@ impl Resolver {
             return given(&entry);
         }
         let account = self.usable(key).await?;
-        let looked = match self.standing(&account) {
-            Standing::Live(_) => render(&account, connector),
+        let found = self.found(&account, connector)?;
+        let looked = match found.standing {
+            Standing::Live(_) => render(&account, connector, found.minted.as_deref()),
             Standing::Closed(closed) => Err(Error::Closed { account: account.key.clone(), closed }),
             Standing::Over => {
                 let target = connector.target(&account.metadata);
@@ -123,6 +124,7 @@ impl Resolver {
 
     /// Forgets every account: some have changed, and nobody knows which.
     pub async fn all_changed(&self) {
+        self.drop_minted(|_| true);
         for key in self.cache.forget_all(|_| true) {
             self.end_unless_usable(&key).await;
         }
@@ -130,6 +132,7 @@ impl Resolver {
 
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
+        self.drop_minted(|known| known == key);
         if self.cache.forget(key) {
             self.end_unless_usable(key).await;
         }
@@ -138,6 +141,7 @@ impl Resolver {
     /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
     /// is frozen, or nobody can tell.
     pub async fn whole_changed(&self, whose: &Whole) {
+        self.drop_minted(|known| whose.has(known));
         let known = self.cache.forget_all(|known| whose.has(known));
         match self.vault.holds_of(whose).await {
             Ok(holds) if holds.is_empty() => {}
@@ -152,6 +156,13 @@ impl Resolver {
         self.cache.tidy();
         if let Some(engine) = &self.engine {
             engine.tidy();
+        }
+    }
+
+    /// What was minted for an account that has changed is of no use to anybody.
+    fn drop_minted(&self, is_meant: impl Fn(&AccountKey) -> bool) {
+        if let Some(engine) = &self.engine {
+            engine.drop_minted(is_meant);
         }
     }
 
@@ -190,13 +201,13 @@ impl Resolver {
         loop {
             let before = self.cache.forgotten(key);
             let account = self.usable(key).await?;
-            let standing = self.standing(&account);
-            if standing == Standing::Over && trouble.is_none() {
+            let found = self.found(&account, connector)?;
+            if found.standing == Standing::Over && trouble.is_none() {
                 trouble = Some(self.renewed(key).await);
                 continue;
             }
             let kept =
-                self.cache.remember(self.draft(account, connector, standing, trouble.flatten())?, before);
+                self.cache.remember(self.draft(account, connector, &found, trouble.flatten())?, before);
             if let Some(entry) = kept {
                 return Ok(entry);
             }
@@ -214,10 +225,26 @@ impl Resolver {
         Ok(account)
     }
 
-    fn standing(&self, account: &Account) -> Standing {
+    /// What the account has to give. One that does not hold what its connector is made for gives nothing.
+    fn found(&self, account: &Account, connector: &Connector) -> Result<Found, Error> {
         match &account.material {
-            Material::Static { .. } => Standing::Live(None),
-            Material::Oauth(grant) => standing(grant, self.clock().now()),
+            Material::Seed { .. } if connector.auth.may_mint() => Ok(self.minting(account, connector)),
+            _ if connector.auth.kind.mints() => Err(Error::Unminted(connector.auth.kind)),
+            Material::Static { .. } | Material::Seed { .. } => Ok(Found::of(Standing::Live(None))),
+            Material::Oauth(grant) => Ok(Found::of(standing(grant, self.clock().now()))),
+        }
+    }
+
+    fn minting(&self, account: &Account, connector: &Connector) -> Found {
+        match self.engine.as_ref().map(|engine| engine.minting(account, connector)) {
+            Some(Minting::Live(minted)) => {
+                let standing = Standing::Live(minted.token.expires);
+                Found { minted: Some(minted), ..Found::of(standing) }
+            }
+            Some(Minting::Refused(closed, until)) => {
+                Found { until: Some(until), ..Found::of(Standing::Closed(closed)) }
+            }
+            Some(Minting::Over) | None => Found::of(Standing::Over),
         }
     }
 
@@ -233,24 +260,29 @@ impl Resolver {
         &self,
         account: Account,
         connector: &Arc<Connector>,
-        standing: Standing,
+        found: &Found,
         trouble: Option<Trouble>,
     ) -> Result<Draft, Error> {
         let clock = self.clock();
-        let (given, until) = match standing {
+        let minted = found.minted.as_deref();
+        let account = narrowed(account, connector, minted);
+        let (given, until) = match found.standing {
             Standing::Live(until) => {
-                (Ok(render(&account, connector)?), until.map(|until| clock.instant(until)))
+                (Ok(render(&account, connector, minted)?), until.map(|until| clock.instant(until)))
             }
-            Standing::Closed(closed) => (Err(Withheld::Closed(closed)), None),
+            Standing::Closed(closed) => (Err(Withheld::Closed(closed)), found.until),
             Standing::Over => {
                 let trouble = trouble.unwrap_or(Trouble::Busy);
                 (Err(Withheld::Trouble(trouble)), Some(Instant::now() + trouble.rest()))
             }
         };
         let engine = self.engine.as_ref().filter(|_| given.is_ok());
-        let due = engine.and_then(|engine| engine.due(&account));
+        let due = engine.and_then(|engine| match minted {
+            Some(Minted { token, .. }) => engine.due_between(&account, token.obtained, token.expires),
+            None => engine.due(&account),
+        });
         let used = engine
-            .filter(|_| matches!(account.material, Material::Oauth(_)))
+            .filter(|_| !matches!(account.material, Material::Static { .. }))
             .map(|engine| engine.usage(&account.key));
         Ok(Draft {
             due: due.map(|due| clock.instant(due)),
@@ -259,13 +291,40 @@ impl Resolver {
             given,
             until,
             used,
+            superseded: minted.map(|minted| Arc::clone(&minted.superseded)),
         })
+    }
+
+    /// Whether there is another secret by now than the one that was refused.
+    fn is_newer(&self, now: &Account, connector: &Connector, refused: &Credential) -> bool {
+        let minted = match &now.material {
+            Material::Seed { .. } => self.minting(now, connector).minted,
+            Material::Static { .. } | Material::Oauth(_) => None,
+        };
+        match refused.obtained {
+            Some(obtained) => obtained_at(now, minted.as_deref()) != Some(obtained),
+            None => Some(now.generation) != refused.generation,
+        }
     }
 
     fn clock(&self) -> Cow<'_, Clock> {
         self.engine
             .as_ref()
             .map_or_else(|| Cow::Owned(Clock::system()), |engine| Cow::Borrowed(engine.clock()))
+    }
+}
+
+/// What an account has to give at present.
+struct Found {
+    standing: Standing,
+    /// Until when the provider is not asked again, where it refuses.
+    until: Option<Instant>,
+    minted: Option<Arc<Minted>>,
+}
+
+impl Found {
+    const fn of(standing: Standing) -> Self {
+        Self { standing, until: None, minted: None }
     }
 }
 
@@ -281,19 +340,27 @@ fn given(entry: &Entry) -> Result<Arc<Credential>, Error> {
     }
 }
 
-/// Whether the vault has another secret by now than the one that was refused.
-fn is_newer(now: &Account, refused: &Credential) -> bool {
-    match refused.obtained {
-        Some(obtained) => obtained_at(now) != Some(obtained),
-        None => Some(now.generation) != refused.generation,
+fn obtained_at(account: &Account, minted: Option<&Minted>) -> Option<Timestamp> {
+    match &account.material {
+        Material::Oauth(grant) => grant.access.as_ref().map(|access| access.obtained),
+        Material::Seed { .. } => minted.map(|minted| minted.token.obtained),
+        Material::Static { .. } => None,
     }
 }
 
-fn obtained_at(account: &Account) -> Option<Timestamp> {
-    match &account.material {
-        Material::Oauth(grant) => grant.access.as_ref().map(|access| access.obtained),
-        Material::Static { .. } => None,
+/// The account as far as what was minted for it goes: a provider may give fewer scopes than were asked for, and whoever
+/// needs the others is told so by us.
+fn narrowed(account: Account, connector: &Connector, minted: Option<&Minted>) -> Account {
+    let Some(minted) = minted else { return account };
+    let Some(given) = &minted.token.scopes else { return account };
+    let is_missing = |scope: &String| minted.asked.contains(scope) && !given.contains(scope);
+    if !minted.asked.iter().any(is_missing) {
+        return account;
     }
+    let ours = connector.scopes.iter().filter(|(_, needed)| !needed.iter().any(is_missing));
+    let ours = ours.map(|(scope, _)| scope.clone());
+    let held = ours.filter(|scope| account.scopes.as_ref().is_none_or(|held| held.contains(scope)));
+    Account { scopes: Some(held.collect()), ..account }
 }
 
 fn usable(account: &Account) -> Result<(), Error> {
@@ -337,8 +404,9 @@ fn nothing(connector: &Connector) -> Credential {
     }
 }
 
-fn render(account: &Account, connector: &Connector) -> Result<Credential, Error> {
-    let fields = account.material.fields();
+fn render(account: &Account, connector: &Connector, minted: Option<&Minted>) -> Result<Credential, Error> {
+    let fields =
+        minted.map_or_else(|| account.material.fields(), |minted| Cow::Borrowed(&minted.token.fields));
     let mut echoes: Vec<Secret> = fields.values().cloned().collect();
     let mut headers = Vec::with_capacity(connector.inject.len()); // one, mostly; left to itself it takes room for four
     let mut query = Vec::new();
@@ -361,7 +429,7 @@ fn render(account: &Account, connector: &Connector) -> Result<Credential, Error>
         label: Some(account.key.to_string().into()),
         generation: Some(account.generation),
         authorization: account.authorization.as_deref().map(Arc::from),
-        obtained: obtained_at(account),
+        obtained: obtained_at(account, minted),
         headers,
         query,
         signer,

@@ -109,6 +109,10 @@ impl Proxy {
                 &format!("auth_revoked: the {} account for {} was revoked; ask an operator to connect it again", key.connector, key.principal),
             ),
             Error::Closed { account, closed } => self.closed(account, *closed),
+            Error::NoToken { trouble: Trouble::Seed, .. }
+            | Error::Field(_)
+            | Error::Unminted(_)
+            | Error::Unwritable(_) => self.unusable(key, error),
             Error::NoToken { host, trouble } => no_token(key, host, *trouble),
             Error::Frozen { by } => {
                 let detail = format!("account_frozen: the {} account for {} was frozen by {by}; stop until it is released", key.connector, key.principal);
@@ -129,16 +133,20 @@ impl Proxy {
                 let detail = format!("destination_denied: {host} is not this account's host: its {name} {own}");
                 Refusal::new(Code::DestinationDenied, detail).with("host", host.to_string()).with("why", "no_connector")
             }
-            Error::Field(_) | Error::Unwritable(_) => {
-                tracing::error!(account = %key, %error, "the account does not have what its connector injects");
-                let detail = format!("account_missing: the {} account does not hold what the connector needs; ask an operator to rotate it", key.connector);
-                self.reconnect(Code::AccountMissing, key, &detail)
-            }
             Error::Vault(error) => {
                 tracing::error!(error = super::forward::error_chain(error), "the vault cannot be read");
                 Refusal::new(Code::VaultUnavailable, "vault_unavailable: the credential could not be read, so nothing was sent; try again")
             }
         }
+    }
+
+    fn unusable(&self, key: &AccountKey, error: &credential::Error) -> Refusal {
+        tracing::error!(account = %key, %error, "the account does not have what its connector injects");
+        let detail = format!(
+            "account_missing: the {} account does not hold what the connector needs; ask an operator to rotate it",
+            key.connector
+        );
+        self.reconnect(Code::AccountMissing, key, &detail)
     }
 
     /// The authorization works no longer. Who is gone cannot be asked to consent again, and is not.
@@ -163,6 +171,16 @@ impl Proxy {
                 Code::AuthExpired,
                 format!(
                     "the authorization of the {connector} account for {principal} has ended ({}); ask a person to connect it again",
+                    cause.as_str()
+                ),
+            ),
+            Closed::Refused(cause) => (
+                match cause {
+                    Cause::Revoked | Cause::UserDisabled | Cause::Uninstalled => Code::AuthRevoked,
+                    _ => Code::AuthExpired,
+                },
+                format!(
+                    "the provider gives no token for what the {connector} account for {principal} holds ({}); ask an operator to correct it there or to rotate the account",
                     cause.as_str()
                 ),
             ),
@@ -207,7 +225,7 @@ fn no_token(key: &AccountKey, host: &str, trouble: Trouble) -> Refusal {
             "the last answer of {host} cannot be read; an operator corrects the dialect of the connector {}",
             key.connector
         ),
-        Trouble::Slow | Trouble::Busy => {
+        Trouble::Slow | Trouble::Busy | Trouble::Seed => {
             format!("a token is being obtained from {host}, which takes its time")
         }
         Trouble::Interrupted => format!("obtaining a token from {host} was interrupted"),

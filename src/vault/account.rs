@@ -66,6 +66,13 @@ pub enum Material {
     },
     /// Tokens that a provider gave for a consent, and that are refreshed.
     Oauth(Box<Grant>),
+    /// What tokens are minted from: keys and secrets that prove who we are, and are never injected. It may be nothing,
+    /// where others prove it: the app of the configuration, or a file.
+    Seed {
+        /// Its parts, by name.
+        #[serde(serialize_with = "encoded::write_fields", deserialize_with = "encoded::read_fields")]
+        fields: BTreeMap<String, Secret>,
+    },
 }
 
 /// What a connector with one secret calls it.
@@ -82,6 +89,19 @@ impl Material {
                 let token = grant.access.as_ref().map(|access| (TOKEN.to_owned(), access.token.clone()));
                 Cow::Owned(token.into_iter().collect())
             }
+            Self::Seed { .. } => Cow::Owned(BTreeMap::new()),
+        }
+    }
+
+    /// Its secrets by name, each with its last characters. A seed's are not shown at all: the end of a key's text says
+    /// nothing about the key.
+    #[must_use]
+    pub fn masked(&self) -> BTreeMap<String, String> {
+        match self {
+            Self::Seed { fields } => fields.keys().map(|name| (name.clone(), "…".to_owned())).collect(),
+            Self::Static { .. } | Self::Oauth(_) => {
+                self.fields().iter().map(|(name, secret)| (name.clone(), secret.masked())).collect()
+            }
         }
     }
 
@@ -89,7 +109,7 @@ impl Material {
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {
         match self {
-            Self::Static { .. } => None, // what is pasted says nothing about its end
+            Self::Static { .. } | Self::Seed { .. } => None, // what is pasted says nothing about its end
             Self::Oauth(grant) => grant.expires(),
         }
     }
@@ -97,7 +117,7 @@ impl Material {
     /// Who consented, where that is known.
     fn subject(&self) -> Option<&str> {
         match self {
-            Self::Static { .. } => None,
+            Self::Static { .. } | Self::Seed { .. } => None,
             Self::Oauth(grant) => grant.subject.as_deref(),
         }
     }
@@ -106,6 +126,7 @@ impl Material {
     pub(super) fn emptied(&self) -> Self {
         match self {
             Self::Static { .. } => Self::Static { fields: BTreeMap::new() },
+            Self::Seed { .. } => Self::Seed { fields: BTreeMap::new() },
             Self::Oauth(grant) => Self::Oauth(Box::new(grant.emptied())),
         }
     }
@@ -114,6 +135,7 @@ impl Material {
         match self {
             Self::Static { fields } => secret_input::check(fields),
             Self::Oauth(grant) => grant.check(),
+            Self::Seed { fields } => secret_input::check_seed(fields),
         }
     }
 
@@ -122,6 +144,7 @@ impl Material {
         match self {
             Self::Static { fields } => secret_input::check(fields),
             Self::Oauth(grant) => grant.check_new(),
+            Self::Seed { fields } => secret_input::check_seed(fields),
         }
     }
 }
@@ -132,6 +155,7 @@ impl fmt::Debug for Material {
         match self {
             Self::Static { fields } => f.debug_tuple("Static").field(&fields.keys()).finish(),
             Self::Oauth(grant) => f.debug_tuple("Oauth").field(&grant.state).finish(),
+            Self::Seed { fields } => f.debug_tuple("Seed").field(&fields.keys()).finish(),
         }
     }
 }

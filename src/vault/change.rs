@@ -61,7 +61,14 @@ impl Vault {
     /// # Errors
     /// [`Error::Missing`], [`Error::Secret`], or where the store fails.
     pub async fn rotate(&self, key: &AccountKey, fields: BTreeMap<String, Secret>) -> Result<Account, Error> {
-        let material = Material::Static { fields };
+        self.replace(key, Material::Static { fields }).await
+    }
+
+    /// [`Vault::rotate`], whatever kind of secret it is.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn replace(&self, key: &AccountKey, material: Material) -> Result<Account, Error> {
         material.check()?;
         self.change(key, move |account| {
             account.material = material.clone();

@@ -44,7 +44,7 @@ pub use self::{
     metrics::Metrics,
     rotate::KeyRotation,
     seal::Fingerprint,
-    secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input},
+    secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input, parse_seed_input},
     store::{DatabaseUrl, Error as StoreError, UrlError},
 };
 use self::{

@@ -89,12 +89,35 @@ pub fn parse_secret_input<S: AsRef<str>>(
     Ok(secrets)
 }
 
+/// Reads what tokens are minted from: a JSON object with some of the known fields.
+///
+/// # Errors
+/// [`Error`], which never shows a secret.
+pub fn parse_seed_input(input: &[u8], known: &[&str]) -> Result<BTreeMap<String, Secret>, Error> {
+    let input = without_line_break(input);
+    if input.is_empty() {
+        return Err(Error::Empty);
+    }
+    let seed = members(input, known)?;
+    check_seed(&seed)?;
+    Ok(seed)
+}
+
 fn without_line_break(input: &[u8]) -> &[u8] {
     let input = input.strip_suffix(b"\n").unwrap_or(input);
     input.strip_suffix(b"\r").unwrap_or(input)
 }
 
 fn parse_object<S: AsRef<str>>(input: &[u8], fields: &[S]) -> Result<BTreeMap<String, Secret>, Error> {
+    let secrets = members(input, fields)?;
+    match fields.iter().find(|field| !secrets.contains_key(field.as_ref())) {
+        Some(missing) => Err(Error::Missing(missing.as_ref().to_owned())),
+        None => Ok(secrets),
+    }
+}
+
+/// The members of an object, all of them among `fields`.
+fn members<S: AsRef<str>>(input: &[u8], fields: &[S]) -> Result<BTreeMap<String, Secret>, Error> {
     let expected = || fields.iter().map(|field| field.as_ref().to_owned()).collect::<Vec<_>>();
     // The inner error is dropped: it may quote a secret.
     let Object(members) = serde_json::from_slice(input).map_err(|_| Error::NotAnObject(expected()))?;
@@ -108,10 +131,7 @@ fn parse_object<S: AsRef<str>>(input: &[u8], fields: &[S]) -> Result<BTreeMap<St
             Entry::Vacant(free) => free.insert(secret),
         };
     }
-    match fields.iter().find(|field| !secrets.contains_key(field.as_ref())) {
-        Some(missing) => Err(Error::Missing(missing.as_ref().to_owned())),
-        None => Ok(secrets),
-    }
+    Ok(secrets)
 }
 
 /// The members in the order written, so that one that is there twice is seen.
@@ -156,6 +176,22 @@ pub(super) fn check(fields: &BTreeMap<String, Secret>) -> Result<(), Error> {
         Some((name, longest)) if longest.len() < MIN_SECRET => Err(Error::TooShort(name.clone())),
         _ => Ok(()),
     }
+}
+
+/// What a seed must fulfil. No header carries it, so that it may have lines, as keys in PEM do; and it may be nothing.
+pub(super) fn check_seed(fields: &BTreeMap<String, Secret>) -> Result<(), Error> {
+    if fields.len() > MAX_FIELDS {
+        return Err(Error::Count);
+    }
+    for (name, secret) in fields {
+        check_name(name)?;
+        match secret.len() {
+            0 => return Err(Error::TooShort(name.clone())),
+            length if length > MAX_SECRET => return Err(Error::TooLong(name.clone())),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// What every account's metadata must fulfil: it goes into host names and messages.

@@ -36,6 +36,10 @@ const KEYS: [(&str, &str); 3] = [
     ("session_token", "kb-canary-aws-session-1029384756=="),
 ];
 
+/// AWS's Security Token Service, and another issuer's token for it.
+const STS: &str = "sts.amazonaws.com";
+const WEB_IDENTITY: &str = "kb-canary-header.kb-canary-claims.kb-canary-signature";
+
 /// The connector that is shipped, for buckets at hosts of their own.
 const SHIPPED: &str = include_str!("../../policies/connectors/aws.yaml");
 /// One for path style, a service with a region that is not S3, and a host that says nothing; and one for the store.
@@ -84,13 +88,14 @@ impl Drop for Fake {
 impl Fake {
     fn start(python: &Path, authority: &TestAuthority) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let (chain, key) = authority.leaf_pem(&[S3, BUCKET, LAMBDA, STORE].map(str::to_owned));
+        let (chain, key) = authority.leaf_pem(&[S3, BUCKET, LAMBDA, STORE, STS].map(str::to_owned));
         let (chain_file, key_file) = (files.path().join("chain.pem"), files.path().join("key.pem"));
         std::fs::write(&chain_file, chain).unwrap();
         std::fs::write(&key_file, key).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/fake_aws.py");
         let mut command = Command::new(python);
         command.arg(script).arg(chain_file).arg(key_file).env_clear().env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("AWS_WEB_IDENTITY_TOKEN", WEB_IDENTITY);
         command.envs(KEYS.map(|(name, value)| (format!("AWS_{}", name.to_ascii_uppercase()), value)));
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -124,7 +129,7 @@ async fn town() -> Option<Town> {
     let staging = Staging {
         policies: vec![("policy.yaml", POLICY.to_owned()), ("aws.yaml", SHIPPED.to_owned())],
         config: "limits: {inspect_body_bytes: 4096}\n".to_owned(),
-        resolve: [S3, BUCKET, LAMBDA, STORE].map(|name| (name.to_owned(), fake.address)).to_vec(),
+        resolve: [S3, BUCKET, LAMBDA, STORE, STS].map(|name| (name.to_owned(), fake.address)).to_vec(),
         accounts: ["aws", "store", "s3"].map(account).to_vec(),
         names: Vec::new(),
         authority,
@@ -279,4 +284,41 @@ async fn direct(town: &Town, headers: HeaderMap) -> (u16, String) {
     let answer = sender.send_request(request).await.unwrap();
     let status = answer.status().as_u16();
     (status, String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes()).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_a_role_are_obtained_for_the_token_in_a_file_and_sign() {
+    let Some(town) = town().await else { return };
+    let file = town.stage.dir().join("identity");
+    let account = |tenant| NewAccount {
+        material: Material::Seed { fields: [].into() },
+        metadata: [
+            ("bucket", "crew"),
+            ("role_arn", "arn:aws:iam::123456789012:role/crew"),
+            ("web_identity_token_file", file.to_str().unwrap()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
+        ..account(tenant, "s3", Principal::Tenant, "replaced-by-nothing")
+    };
+    let ask = async |tenant: &str| {
+        let mut tunnel = town.stage.tunnel(BUCKET, "http/1.1").await;
+        let request = inside(&tunnel, "GET", BUCKET, "/?list-type=2");
+        let request = request.header("agent-identity", identity(tenant, "researcher"));
+        tunnel.call(request.body(Body::from(String::new())).unwrap()).await
+    };
+    let key = |tenant: &str| format!("{tenant}/s3/tenant").parse().unwrap();
+    town.stage.app().vault.remove(&key("acme")).await.unwrap();
+    std::fs::write(&file, WEB_IDENTITY).unwrap();
+    town.stage.app().vault.add(account("acme")).await.unwrap();
+    for _ in 0..2 {
+        let answer = ask("acme").await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+    }
+    std::fs::write(&file, "another.issuers.token").unwrap();
+    assert!(ask("acme").await.status.is_success(), "the keys live on");
+    town.stage.app().vault.add(account("globex")).await.unwrap();
+    let refused = ask("globex").await;
+    assert_eq!(refused.error().as_deref(), Some("auth_expired"), "{}", refused.text());
+    assert_eq!(refused.json()["cause"], "policy");
 }

@@ -32,6 +32,8 @@ mod laws;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod mint;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod policies;

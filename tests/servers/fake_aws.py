@@ -2,7 +2,8 @@
 
     fake_aws.py CERTIFICATE KEY      (PEM files; the port is printed, then it serves)
 
-AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say whose signatures count. `s3.*` and `*.s3.*` are an S3
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN say whose signatures count. `sts.*` gives these keys for
+AWS_WEB_IDENTITY_TOKEN. `s3.*` and `*.s3.*` are an S3
 with one bucket; every other host answers what it received. `X-Fake-Payload` on an answer is what stood for the body.
 """
 
@@ -26,6 +27,8 @@ from botocore.credentials import Credentials
 KEY_ID = os.environ["AWS_ACCESS_KEY_ID"]
 TOKEN = os.environ.get("AWS_SESSION_TOKEN")
 CREDENTIALS = Credentials(KEY_ID, os.environ["AWS_SECRET_ACCESS_KEY"], TOKEN)
+WEB_IDENTITY_TOKEN = os.environ.get("AWS_WEB_IDENTITY_TOKEN")
+ROLE = "arn:aws:iam::123456789012:role/crew"
 BUCKET = "crew"
 FORM = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, SignedHeaders=([^,]+), Signature=([0-9a-f]{64})"
@@ -53,6 +56,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.body()
         try:
             self.host = self.headers["Host"]
+            if self.host.startswith("sts."):
+                return self.assume(body.decode())
             service = self.verified(body)
             self.payload = self.headers.get("X-Amz-Content-SHA256", "")
             self.s3(body) if service == "s3" else self.echo(service, body)
@@ -119,6 +124,19 @@ class Handler(BaseHTTPRequestHandler):
         crc = b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
         require(trailers.get("x-amz-checksum-crc32", crc).strip() == crc, "the trailing checksum")
         return data
+
+    def assume(self, body):
+        """The Security Token Service: the keys for another issuer's token, without any signature."""
+        asked = dict(parse_qsl(body))
+        require("Authorization" not in self.headers, "a signature")
+        require(asked.get("Action") == "AssumeRoleWithWebIdentity" and asked.get("Version") == "2011-06-15", "the action")
+        require(asked.get("RoleArn") == ROLE and re.fullmatch(r"[\w+=,.@-]{2,64}", asked["RoleSessionName"]), "the role")
+        if asked.get("WebIdentityToken") != WEB_IDENTITY_TOKEN:
+            return self.reply(400, "<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>")
+        end = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        parts = {"AccessKeyId": KEY_ID, "SecretAccessKey": CREDENTIALS.secret_key, "SessionToken": TOKEN, "Expiration": end}
+        credentials = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in parts.items())
+        return self.reply(200, f"<Response><Result><Credentials>{credentials}</Credentials></Result></Response>")
 
     def s3(self, body):
         url = urlsplit(self.path)

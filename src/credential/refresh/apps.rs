@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{breaker::Breaker, bucket::Bucket};
-use crate::id::ConnectorName;
+use crate::id::{AccountKey, ConnectorName};
 
 /// A paused app is tried again after so long, by one of its accounts: the operator may have mended it at the
 /// provider, which nobody here is told of.
@@ -18,11 +18,13 @@ const PAUSE: Duration = Duration::from_mins(5);
 /// At most after so long, twice as long each time.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
-/// An app: a connector and the client id that a tenant's accounts of it were consented to.
+/// An app.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct AppKey {
-    pub(super) connector: ConnectorName,
-    pub(super) client: String,
+pub(super) enum AppKey {
+    /// Of the configuration: a connector and the client id that accounts of it were consented to.
+    Shared { connector: ConnectorName, client: String },
+    /// An account's own, whoever else calls theirs the same.
+    Own(AccountKey),
 }
 
 /// All apps and token hosts that were used.
@@ -61,6 +63,11 @@ impl Apps {
         let app = Arc::new(App { bucket: Bucket::new(self.per_second), pause: Mutex::default() });
         apps.insert(key.clone(), Arc::clone(&app));
         app
+    }
+
+    /// Forgets apps that are accounts' own.
+    pub(super) fn forget(&self, is_meant: impl Fn(&AccountKey) -> bool) {
+        lock(&self.known).retain(|key, _| !matches!(key, AppKey::Own(account) if is_meant(account)));
     }
 
     /// Works with the breaker of a connector's token host.
@@ -130,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn a_paused_app_is_tried_by_one_account_at_a_time_and_ever_more_rarely() {
         let app = Apps::new(NonZeroU32::MIN)
-            .app(&AppKey { connector: "crm".parse().unwrap(), client: "id".into() });
+            .app(&AppKey::Shared { connector: "crm".parse().unwrap(), client: "id".into() });
         let now = Instant::now();
         assert_eq!(app.admit(now), Ok(()));
         assert!(app.pause(now), "the first time is news");

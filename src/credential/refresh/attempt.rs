@@ -1,6 +1,6 @@
 //! One attempt, from the lease to the commit. The order of the steps is the point of it: `docs/refresh.md`.
 
-use std::{future::Future, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -8,7 +8,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Engine, Landing, Reason, Trouble, Want,
-    apps::{App, AppKey},
+    apps::AppKey,
     bucket::Priority,
     clock::{after, between},
     exchange::Server,
@@ -17,6 +17,7 @@ use super::{
     outcome::{Attempt, Verdict},
     schedule::Spread,
     state::{Turn, turn},
+    way::Way,
 };
 use crate::{
     catalog::Connector,
@@ -43,11 +44,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// What an attempt needs, as it was when it was read.
 struct Ready {
     account: Account,
-    connector: Arc<Connector>,
     provider: Arc<Provider>,
     app: Arc<oauth::App>,
-    shared: Arc<App>,
-    host: String,
+    way: Way,
 }
 
 impl Ready {
@@ -65,8 +64,16 @@ impl Ready {
 }
 
 impl Engine {
-    /// Takes its turn, takes the account, and refreshes it if that is still of use then.
+    /// Obtains a token: where they are minted, by minting one; else by a refresh.
     pub(super) async fn attempt(&self, key: &AccountKey, reason: Reason, urgent: &Notify) -> Landing {
+        match (self.0.parts.connectors)(&key.connector) {
+            Some(connector) if connector.auth.may_mint() => self.mint(key, connector, reason, urgent).await,
+            _ => self.refresh(key, reason, urgent).await,
+        }
+    }
+
+    /// Takes its turn, takes the account, and refreshes it if that is still of use then.
+    async fn refresh(&self, key: &AccountKey, reason: Reason, urgent: &Notify) -> Landing {
         let patience = self.0.parts.config.timeout * 6; // two leases: another one's, and one of who comes before us
         let looked = tokio::time::timeout(patience, self.take(key, reason, urgent)).await;
         let Some((lease, ready)) = looked.unwrap_or(Err(Trouble::Busy))? else { return Ok(()) };
@@ -82,7 +89,7 @@ impl Engine {
         urgent: &Notify,
     ) -> Result<Option<(Lease, Ready)>, Trouble> {
         let Some(ready) = self.ready(key, reason.want).await? else { return Ok(None) };
-        self.room(&ready, reason.priority, urgent).await;
+        self.room(&ready.way, reason.priority, urgent).await;
         loop {
             let Some(ready) = self.ready(key, reason.want).await? else { return Ok(None) };
             let vault = &self.0.parts.vault;
@@ -117,41 +124,12 @@ impl Engine {
         let Some(connector) = (self.0.parts.connectors)(&key.connector) else { return Ok(None) };
         let Some(provider) = connector.auth.provider.clone() else { return Ok(None) };
         let app = self.0.parts.apps.of(&key.connector, &key.tenant).ok_or(Trouble::NoApp)?;
-        let name = AppKey { connector: key.connector.clone(), client: app.client_id.clone() };
+        let name = AppKey::Shared { connector: key.connector.clone(), client: app.client_id.clone() };
         let host = token_host(&connector, &|name| account.metadata.get(name).map(String::as_str));
         let shared = self.0.shared.app(&name);
-        let ready = Ready { app: Arc::clone(app), account, connector, provider, shared, host };
-        self.peek(&ready)?;
+        let ready = Ready { app: Arc::clone(app), account, provider, way: Way { connector, shared, host } };
+        self.peek(&ready.way)?;
         Ok(Some(ready))
-    }
-
-    fn peek(&self, ready: &Ready) -> Result<(), Trouble> {
-        let now = Instant::now();
-        ready.shared.peek(now).map_err(|retry_after| Trouble::AppPaused { retry_after })?;
-        let breaker = |work: &mut super::breaker::Breaker| work.peek(now);
-        let open = self.0.shared.breaker(&ready.connector.name, &ready.host, breaker);
-        open.map_err(|retry_after| Trouble::Unreachable { retry_after })
-    }
-
-    /// Whoever goes first after a pause of the app or of its token host is the probe.
-    fn admit(&self, ready: &Ready) -> Result<(), Trouble> {
-        let now = Instant::now();
-        ready.shared.admit(now).map_err(|retry_after| Trouble::AppPaused { retry_after })?;
-        let breaker = |work: &mut super::breaker::Breaker| work.admit(now);
-        let open = self.0.shared.breaker(&ready.connector.name, &ready.host, breaker);
-        open.map_err(|retry_after| Trouble::Unreachable { retry_after })
-    }
-
-    /// Waits for room in the app's bucket; in the background only until a request waits, too.
-    async fn room(&self, ready: &Ready, priority: Priority, urgent: &Notify) {
-        let bucket = &ready.shared.bucket;
-        if priority != Priority::Demand {
-            tokio::select! {
-                () = bucket.take(priority) => return,
-                () = urgent.notified() => {}
-            }
-        }
-        bucket.take(Priority::Demand).await;
     }
 
     fn lease_time(&self) -> Duration {
@@ -216,7 +194,7 @@ impl Held<'_> {
             Turn::Pass if doubt.is_some() && ready.account.status == Status::Active => {}
             Turn::Pass => return Ok(()),
         }
-        self.engine.admit(&ready)?;
+        self.engine.admit(&ready.way)?;
         self.send(&ready, &token, doubt, now).await
     }
 
@@ -255,7 +233,7 @@ impl Held<'_> {
             }
         }
         let outcome = answer.and_then(|answer| answer.read(&ready.provider.dialect));
-        self.learn(ready, &outcome);
+        self.engine.learn(&ready.way, "refreshed", &outcome);
         self.settle(ready, token, doubt, outcome).await
     }
 
@@ -277,23 +255,6 @@ impl Held<'_> {
         tokio::select! {
             answer = answer => answer,
             () = watchdog => Err(Failure::Ambiguous),
-        }
-    }
-
-    /// What the outcome says of the app and of its token host.
-    fn learn(&self, ready: &Ready, outcome: &Result<Tokens, Failure>) {
-        let shared = &self.engine.0.shared;
-        let is_down = matches!(
-            outcome,
-            Err(Failure::NotSent(_) | Failure::Ambiguous | Failure::Transient { retry_after: None })
-        );
-        shared.breaker(&ready.connector.name, &ready.host, |breaker| {
-            if is_down { breaker.failed(Instant::now()) } else { breaker.answered() }
-        });
-        self.engine.0.parts.metrics.attempt(&ready.connector.name, name(outcome));
-        if outcome.is_ok() && ready.shared.resume() {
-            tracing::info!(connector = %ready.connector.name, "the provider takes the app again");
-            self.engine.0.parts.metrics.paused(&ready.connector.name, -1);
         }
     }
 
@@ -348,7 +309,7 @@ impl Held<'_> {
         };
         let now = parts.clock.now();
         let attempt = Attempt {
-            connector: &ready.connector,
+            connector: &ready.way.connector,
             rotates: ready.rotates(),
             sent: token,
             doubt,
@@ -402,9 +363,7 @@ impl Held<'_> {
         engine.0.noted.notify_one();
         lock(&engine.0.paced).remove(&key);
         if outcome.is_ok() {
-            if let Some(used) = lock(&engine.0.used).get(&key) {
-                used.store(false, Ordering::Relaxed);
-            }
+            engine.is_used_no_more(&key);
             let (account, token) = (account.clone(), dropped);
             self.after_refresh(*account, token).await;
         }
@@ -444,17 +403,12 @@ impl Held<'_> {
     /// The provider refuses the app itself: that is nobody's account's fault, and no account changes (F24).
     async fn pause(&mut self, ready: &Ready, fault: AppFault) -> Written {
         let parts = &self.engine.0.parts;
-        let is_news = ready.shared.pause(Instant::now());
-        let note = is_news.then(|| {
-            tracing::error!(connector = %ready.connector.name, client = ready.app.client_id, "the app is paused: {fault}");
-            parts.metrics.paused(&ready.connector.name, 1);
-            Told::new("app.paused").with_detail(Some(&format!("app {}: {fault}", ready.app.client_id)))
-        });
+        let note = self.engine.refused(&ready.way, &ready.app.client_id, fault);
         let note = note.and_then(|told| Note::of(&[told], &ready.account, ready.account.generation));
         match parts.vault.drop_intent(&self.lease, note.as_deref()).await {
             Ok(_) => {
                 self.engine.0.noted.notify_one();
-                let wait = ready.shared.peek(Instant::now()).err().unwrap_or_default();
+                let wait = ready.way.shared.peek(Instant::now()).err().unwrap_or_default();
                 Written::Done(Err(Trouble::AppPaused { retry_after: wait }))
             }
             Err(error) => failed(self.lease.key(), &error),
@@ -539,14 +493,14 @@ fn failed(key: &AccountKey, error: &crate::vault::Error) -> Written {
 fn unusable(account: &mut Account) -> Option<Secret> {
     match &mut account.material {
         Material::Oauth(grant) => grant.access.take().map(|access| access.token),
-        Material::Static { .. } => None,
+        Material::Static { .. } | Material::Seed { .. } => None,
     }
 }
 
 fn grant(account: &Account) -> Option<&Grant> {
     match &account.material {
         Material::Oauth(grant) => Some(grant),
-        Material::Static { .. } => None,
+        Material::Static { .. } | Material::Seed { .. } => None,
     }
 }
 
@@ -556,7 +510,7 @@ fn hash(token: &Secret) -> [u8; 32] {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it takes the place of the error that it logs")]
-fn vault_trouble(error: crate::vault::Error) -> Trouble {
+pub(super) fn vault_trouble(error: crate::vault::Error) -> Trouble {
     tracing::error!(%error, "the vault cannot be used for a refresh");
     Trouble::Vault
 }
@@ -569,19 +523,4 @@ pub(in crate::credential) fn token_host(connector: &Connector, metadata: Values<
         provider.and_then(|provider| provider.dialect.refresh_url.as_ref().or(provider.token_url.as_ref()));
     let filled = url.and_then(|url| url.fill(metadata).ok());
     filled.map_or_else(|| connector.name.to_string(), |url| url.target().host.to_string())
-}
-
-/// What metrics call an outcome.
-fn name(outcome: &Result<Tokens, Failure>) -> &'static str {
-    match outcome {
-        Ok(_) => "refreshed",
-        Err(Failure::NotSent(_)) => "not_sent",
-        Err(Failure::Ambiguous) => "ambiguous",
-        Err(Failure::Transient { .. }) => "transient",
-        Err(Failure::Definitive(_)) => "reauth_required",
-        Err(Failure::NeedsUser { .. }) => "needs_user",
-        Err(Failure::SubjectGone(_)) => "subject_gone",
-        Err(Failure::App(_)) => "app_paused",
-        Err(Failure::Unreadable(_)) => "unreadable",
-    }
 }

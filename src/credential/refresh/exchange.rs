@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
+use super::Token;
 use crate::{
-    oauth::{App, Failure, Hint, Introspection, Provider, RawAnswer, TokenEndpoint, Transport},
+    credential::seed::Ask,
+    oauth::{
+        App, AwsKeys, Failure, Hint, Introspection, NotSent, Provider, RawAnswer, TokenEndpoint, Tokens,
+        Transport,
+    },
     secret::Secret,
 };
 
@@ -31,6 +36,9 @@ pub trait Exchange: Send + Sync {
         scopes: &[String],
     ) -> Result<RawAnswer, Failure>;
 
+    /// A token, for what an account holds.
+    async fn mint(&self, server: Server<'_>, ask: &Ask) -> Result<Token, Failure>;
+
     /// When an access token ends, and more.
     async fn introspect(&self, server: Server<'_>, token: &Secret) -> Result<Introspection, Failure>;
 
@@ -47,6 +55,25 @@ impl Exchange for Transport {
         scopes: &[String],
     ) -> Result<RawAnswer, Failure> {
         self.endpoint(server)?.refresh(token, scopes).await
+    }
+
+    async fn mint(&self, server: Server<'_>, ask: &Ask) -> Result<Token, Failure> {
+        if let Ask::WebIdentity(identity) = ask {
+            let url = server.provider.token_url.as_ref().ok_or(NotSent::NoUrl("token_url"))?;
+            let value = |name: &str| server.metadata.get(name).map(String::as_str);
+            return self.assume_role(url, &value, identity).await.map(Token::from);
+        }
+        let endpoint = self.endpoint(server)?;
+        let answer = match ask {
+            Ask::ClientCredentials { scopes } => endpoint.client_credentials(scopes).await?,
+            Ask::JwtBearer { asserter, scopes } => {
+                endpoint.jwt_bearer(&endpoint.assert(asserter, scopes)?, scopes).await?
+            }
+            Ask::TokenExchange(exchange) => endpoint.token_exchange(exchange).await?,
+            Ask::Installation(narrowed) => endpoint.installation_token(narrowed).await?,
+            Ask::WebIdentity(_) => return Err(NotSent::Request.into()),
+        };
+        answer.read(&server.provider.dialect).map(Token::from)
     }
 
     async fn introspect(&self, server: Server<'_>, token: &Secret) -> Result<Introspection, Failure> {
@@ -67,5 +94,25 @@ impl Reach for Transport {
     fn endpoint(&self, server: Server<'_>) -> Result<TokenEndpoint, Failure> {
         let Server { provider, app, metadata } = server;
         TokenEndpoint::new(self, provider, app, &|name| metadata.get(name).map(String::as_str))
+    }
+}
+
+impl From<Tokens> for Token {
+    fn from(tokens: Tokens) -> Self {
+        let Tokens { access, obtained, expires, scopes, .. } = tokens;
+        Self { fields: [("token".to_owned(), access)].into(), obtained, expires, scopes }
+    }
+}
+
+impl From<AwsKeys> for Token {
+    fn from(keys: AwsKeys) -> Self {
+        let AwsKeys { access_key_id, secret_access_key, session_token, obtained, expires } = keys;
+        let fields = [
+            ("access_key_id", access_key_id),
+            ("secret_access_key", secret_access_key),
+            ("session_token", session_token),
+        ];
+        let fields = fields.map(|(name, secret)| (name.to_owned(), secret)).into();
+        Self { fields, obtained, expires, scopes: None }
     }
 }

@@ -4,7 +4,8 @@
 //! An attempt ([`attempt`]) leaves on disk what it is about to do before it does it, and what came of it before
 //! anybody uses that; one that was interrupted is found and ended by whoever leases the account next. What an outcome
 //! means for an account is decided by pure functions ([`outcome`], [`state`]); when the next attempt is due, too
-//! ([`schedule`], [`backoff`]). `docs/refresh.md` holds all of it against what goes wrong elsewhere.
+//! ([`schedule`], [`backoff`]). Where tokens are minted from what the account holds, an attempt is simpler: it spends
+//! nothing, so that it needs no lease and leaves nothing behind ([`mint`], [`minted`]). `docs/refresh.md` holds all of it against what goes wrong elsewhere.
 
 mod apps;
 mod attempt;
@@ -15,6 +16,8 @@ mod clock;
 mod exchange;
 mod flight;
 mod metrics;
+mod mint;
+mod minted;
 mod note;
 mod outcome;
 mod pump;
@@ -23,9 +26,10 @@ mod scheduler;
 mod state;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     fmt,
     num::NonZeroU32,
     sync::{
@@ -50,19 +54,21 @@ use self::{
 };
 pub(in crate::credential) use self::{
     attempt::token_host,
+    minted::{Minted, Minting, Superseded},
     state::{Standing, standing},
 };
 pub use self::{
     clock::Clock,
     exchange::{Exchange, Server},
     metrics::Metrics,
+    minted::Token,
     state::Closed,
 };
 use crate::{
     audit::Event,
     catalog::Connector,
     drain::Drain,
-    id::{AccountKey, ConnectorName},
+    id::{AccountKey, ConnectorName, Scope},
     oauth,
     vault::{Account, Material, Vault},
 };
@@ -112,6 +118,8 @@ pub struct Parts {
     pub apps: oauth::Apps,
     /// The connectors as they are now.
     pub connectors: Connectors,
+    /// What the roles' grants need of an account, now.
+    pub needs: Needs,
     /// What time it is.
     pub clock: Clock,
     /// Bounds.
@@ -127,6 +135,9 @@ pub struct Parts {
 /// Gives the connector of a name as it is now.
 pub type Connectors = Arc<dyn Fn(&ConnectorName) -> Option<Arc<Connector>> + Send + Sync>;
 
+/// Gives the scopes of ours that requests need which may use an account of a connector.
+pub type Needs = Arc<dyn Fn(&AccountKey, &Connector) -> BTreeSet<Scope> + Send + Sync>;
+
 /// Keeps tokens alive. Cloning is cheap.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -135,6 +146,8 @@ struct Inner {
     parts: Parts,
     flights: Arc<Flights>,
     shared: Apps,
+    /// What was minted.
+    minted: minted::Mint,
     /// Accounts whose last attempt left nothing in the vault that says when to try again.
     paced: Mutex<HashMap<AccountKey, (Instant, Trouble)>>,
     /// Whether a request used an account since it was refreshed.
@@ -177,6 +190,9 @@ pub enum Trouble {
     /// The provider gave a token in a form that the connector does not describe. It is kept.
     #[error("the provider's last answer cannot be read: an operator has to correct the connector's dialect")]
     Unreadable,
+    /// Nothing can be minted from what the account holds.
+    #[error("nothing can be minted from what the account holds: an operator has to rotate it")]
+    Seed,
     /// It takes longer than a request waits.
     #[error("the token endpoint has not answered yet")]
     Slow,
@@ -200,6 +216,7 @@ impl Trouble {
             Self::AppPaused { .. } => "app_paused",
             Self::NoApp => "app_missing",
             Self::Unreadable => "token_unreadable",
+            Self::Seed => "account_unusable",
             Self::Slow | Self::Busy | Self::Interrupted => "token_pending",
             Self::Vault => "vault",
         }
@@ -210,7 +227,7 @@ impl Trouble {
     pub const fn retry_after(self) -> Duration {
         match self {
             Self::Unreachable { retry_after } | Self::AppPaused { retry_after } => retry_after,
-            Self::NoApp | Self::Unreadable => Duration::from_mins(1),
+            Self::NoApp | Self::Unreadable | Self::Seed => Duration::from_mins(1),
             Self::Slow | Self::Busy | Self::Vault | Self::Interrupted => Duration::from_secs(1),
         }
     }
@@ -221,7 +238,17 @@ impl Trouble {
     pub(in crate::credential) const fn rest(self) -> Duration {
         match self {
             Self::Unreachable { .. } | Self::AppPaused { .. } | Self::Vault => self.retry_after(),
-            Self::NoApp | Self::Unreadable | Self::Slow | Self::Busy | Self::Interrupted => Duration::ZERO,
+            Self::NoApp | Self::Unreadable | Self::Seed | Self::Slow | Self::Busy | Self::Interrupted => {
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The same, for so much longer.
+    const fn lasting(self, left: Duration) -> Self {
+        match self {
+            Self::Unreachable { .. } => Self::Unreachable { retry_after: left },
+            other => other,
         }
     }
 }
@@ -236,6 +263,7 @@ impl Engine {
             parts,
             flights: Arc::default(),
             shared,
+            minted: minted::Mint::default(),
             paced: Mutex::default(),
             used: Mutex::default(),
             recovering: Mutex::default(),
@@ -306,8 +334,18 @@ impl Engine {
     pub(in crate::credential) fn due(&self, account: &Account) -> Option<Timestamp> {
         let Material::Oauth(grant) = &account.material else { return None };
         let access = grant.access.as_ref().filter(|_| grant.refresh.is_some())?;
+        self.due_between(account, access.obtained, access.expires)
+    }
+
+    /// The same, of a token that was obtained then and ends then.
+    pub(in crate::credential) fn due_between(
+        &self,
+        account: &Account,
+        obtained: Timestamp,
+        expires: Option<Timestamp>,
+    ) -> Option<Timestamp> {
         let spread = schedule::Spread::of(&account.key, account.generation, &self.0.parts.replica);
-        Some(schedule::due(access.obtained, access.expires?, spread))
+        Some(schedule::due(obtained, expires?, spread))
     }
 
     /// Where requests that use the account say so.
@@ -327,6 +365,7 @@ impl Engine {
         lock(&self.0.used).retain(|_, used| Arc::strong_count(used) > 1 || used.load(Ordering::Relaxed));
         lock(&self.0.paced).retain(|_, (until, _)| *until > instant);
         lock(&self.0.forced).retain(|_, obtained| clock::between(*obtained, now) < YOUNG_AGAIN);
+        self.0.minted.tidy();
     }
 
     /// Forgets everything of an account that is gone.
@@ -349,6 +388,12 @@ impl Engine {
             lock(&engine.0.recovering).remove(&own);
             landing
         })
+    }
+
+    fn is_used_no_more(&self, key: &AccountKey) {
+        if let Some(used) = lock(&self.0.used).get(key) {
+            used.store(false, Ordering::Relaxed);
+        }
     }
 
     fn is_used(&self, key: &AccountKey) -> bool {

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     audit::{self, Audit, Event},
-    id::AccountKey,
     vault,
 };
 
@@ -75,13 +74,6 @@ impl Engine {
 
     fn next_untold(&self) -> Option<Event> {
         super::lock(&self.0.untold).pop_front()
-    }
-
-    /// Tells of something that changed no account. It waits in memory only.
-    pub(super) fn tell(&self, key: &AccountKey, event: &'static str, detail: &str) {
-        let told = event_of(key, Told::new(event).with_detail(Some(detail)));
-        super::lock(&self.0.untold).push_back(told);
-        self.0.noted.notify_one();
     }
 }
 

@@ -13,12 +13,14 @@ use tokio::{
 };
 
 use super::{
-    Engine, Landing,
+    Engine, Landing, Minting, Priority, Token, Want,
     clock::after,
+    note::Told,
     schedule::{self, Spread},
     state::{self, Reason},
 };
 use crate::{
+    catalog::Connector,
     id::AccountKey,
     vault::{Account, Change, Material},
 };
@@ -198,8 +200,11 @@ impl Engine {
         let parts = &self.0.parts;
         let now = parts.clock.now();
         let mut planned = Planned { refresh: None, warning: None, expires: None };
-        let Material::Oauth(grant) = &account.material else { return planned };
         let Some(connector) = (parts.connectors)(&account.key.connector) else { return planned };
+        if matches!(account.material, Material::Seed { .. }) {
+            return self.planned_to_mint(account, &connector, not_before).unwrap_or(planned);
+        }
+        let Material::Oauth(grant) = &account.material else { return planned };
         let Some(provider) = &connector.auth.provider else { return planned };
         let spread = Spread::of(&account.key, account.generation, &parts.replica);
         let is_used = self.is_used(&account.key);
@@ -209,18 +214,30 @@ impl Engine {
             .access
             .as_ref()
             .and_then(|access| access.expires)
-            .filter(|_| next.is_some_and(|(_, reason)| reason.priority == super::Priority::Ahead));
+            .filter(|_| next.is_some_and(|(_, reason)| reason.priority == Priority::Ahead));
         planned.warning = grant.deadline.and_then(|deadline| schedule::warnings(deadline, now).next());
         planned
     }
 
+    /// A minted token is replaced ahead of its end if it was used, and only then: the next one costs whoever needs it
+    /// one question, and nothing is lost by not having it.
+    fn planned_to_mint(
+        &self,
+        account: &Account,
+        connector: &Connector,
+        not_before: Timestamp,
+    ) -> Option<Planned> {
+        let Minting::Live(minted) = self.minting(account, connector) else { return None };
+        let Token { obtained, expires, .. } = minted.token;
+        let due = self.due_between(account, obtained, expires).filter(|_| self.is_used(&account.key))?;
+        let reason = Reason { priority: Priority::Ahead, want: Want::Newer(obtained) };
+        Some(Planned { refresh: Some((due.max(not_before), reason)), warning: None, expires })
+    }
+
     fn warn(&self, key: &AccountKey, days: u64) {
         tracing::warn!(account = %key, days, "this account's authorization ends for good; somebody has to connect it again");
-        self.tell(
-            key,
-            "account.expiring",
-            &format!("its authorization ends in {days} days; connect it again before"),
-        );
+        let detail = format!("its authorization ends in {days} days; connect it again before");
+        self.tell(key, Told::new("account.expiring").with_detail(Some(&detail)));
     }
 
     fn show(&self, table: &Timetable) {

@@ -42,6 +42,8 @@ pub enum Closed {
     Reauthorize(Cause),
     /// Whoever consented is gone: another person must connect an account.
     SubjectGone(Cause),
+    /// The provider mints nothing from what the account holds: an operator must correct the one or the other.
+    Refused(Cause),
 }
 
 impl Closed {
@@ -49,7 +51,10 @@ impl Closed {
     #[must_use]
     pub const fn cause(self) -> Cause {
         match self {
-            Self::NeedsUser(cause) | Self::Reauthorize(cause) | Self::SubjectGone(cause) => cause,
+            Self::NeedsUser(cause)
+            | Self::Reauthorize(cause)
+            | Self::SubjectGone(cause)
+            | Self::Refused(cause) => cause,
         }
     }
 }

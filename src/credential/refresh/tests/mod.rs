@@ -3,6 +3,7 @@
 mod crashes;
 mod failures;
 mod flights;
+mod mints;
 mod outages;
 mod outcomes;
 mod times;

@@ -1,7 +1,7 @@
 //! A vault in memory, a strict provider that does what a test tells it, and an engine between the two.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,11 +15,12 @@ use tokio::time::Instant;
 use crate::{
     catalog::{Catalog, Connector, ConnectorSpec},
     credential::{
-        Clock, Config, Credential, Engine, Error, Exchange, Metrics, Parts, Resolver, Server, Trouble,
+        Ask, Clock, Config, Credential, Engine, Error, Exchange, Metrics, Parts, Resolver, Server, Token,
+        Trouble,
     },
     drain::Drain,
     host::Host,
-    id::{AccountKey, Subject},
+    id::{AccountKey, Scope, Subject},
     oauth::{self, Apps, Failure, Hint, Introspection, NotSent, RawAnswer},
     path::CanonicalPath,
     policy::{Op, Permit, Policy, Question, RoleSpec},
@@ -69,6 +70,8 @@ pub(super) struct Book {
     /// Every refresh token that was sent, and when.
     pub(super) posts: Vec<(String, Instant)>,
     pub(super) revoked: Vec<String>,
+    /// Everything that was minted or asked for: for which client, for which scopes, and when.
+    pub(super) mints: Vec<(String, String, Instant)>,
     pub(super) introspected: Option<i64>,
     pub(super) life: u64,
 }
@@ -91,6 +94,7 @@ impl Provider {
             always: None,
             posts: Vec::new(),
             revoked: Vec::new(),
+            mints: Vec::new(),
             introspected: None,
             life: 3600,
         };
@@ -109,9 +113,22 @@ impl Provider {
         self.book.lock().unwrap().posts.len()
     }
 
+    pub(super) fn mints(&self) -> usize {
+        self.book.lock().unwrap().mints.len()
+    }
+
+    /// What the last token was asked for.
+    pub(super) fn minted_for(&self) -> String {
+        self.book.lock().unwrap().mints.last().unwrap().1.clone()
+    }
+
     fn answer(&self, status: u16, body: &Value, retry_after: Option<u64>) -> RawAnswer {
+        self.answer_to("refresh", status, body, retry_after)
+    }
+
+    fn answer_to(&self, grant: &str, status: u16, body: &Value, retry_after: Option<u64>) -> RawAnswer {
         let received = self.clock.now();
-        let head = json!({"grant": "refresh", "status": status, "received": received, "date": null,
+        let head = json!({"grant": grant, "status": status, "received": received, "date": null,
             "retry_after_seconds": retry_after});
         RawAnswer::from_secret(&secret(&format!("{head}\n{body}"))).unwrap()
     }
@@ -189,6 +206,44 @@ impl Exchange for Provider {
         }
     }
 
+    async fn mint(&self, server: Server<'_>, ask: &Ask) -> Result<Token, Failure> {
+        let (grant, scopes) = match ask {
+            Ask::Installation(narrowed) => {
+                let permissions = narrowed.permissions.iter().map(|(name, level)| format!("{name}:{level}"));
+                ("installation", permissions.collect())
+            }
+            Ask::ClientCredentials { scopes } | Ask::JwtBearer { scopes, .. } => ("mint", scopes.clone()),
+            Ask::TokenExchange(_) | Ask::WebIdentity(_) => ("mint", Vec::new()),
+        };
+        let client = server.app.client_id.clone();
+        let reply = {
+            let mut book = self.book.lock().unwrap();
+            book.mints.push((client.clone(), scopes.join(" "), Instant::now()));
+            book.replies.pop_front().or_else(|| book.always.clone())
+        };
+        if let Some(Reply::After(wait)) = reply {
+            tokio::time::sleep(wait).await;
+        }
+        let mut body = {
+            let mut book = self.book.lock().unwrap();
+            book.count += 1;
+            json!({"access_token": format!("{client}-{}", book.count), "expires_in": book.life})
+        };
+        let answer = match reply {
+            None | Some(Reply::After(_)) => self.answer_to(grant, 200, &body, None),
+            Some(Reply::Says(status, body)) => self.answer_to(grant, status, &body, None),
+            Some(Reply::Later(status, seconds)) => self.answer_to(grant, status, &json!({}), Some(seconds)),
+            Some(Reply::With(more)) => {
+                body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                self.answer_to(grant, 200, &body, None)
+            }
+            Some(Reply::Odd) => self.answer_to(grant, 200, &json!({"token": "of-no-use"}), None),
+            Some(Reply::Lost) => return Err(Failure::Ambiguous),
+            Some(Reply::Away) => return Err(Failure::NotSent(NotSent::Connect)),
+        };
+        answer.read(&server.provider.dialect).map(Token::from)
+    }
+
     async fn introspect(&self, _server: Server<'_>, _token: &Secret) -> Result<Introspection, Failure> {
         let seconds = self.book.lock().unwrap().introspected.ok_or(Failure::Ambiguous)?;
         let expires = Some(self.clock.now() + SignedDuration::from_secs(seconds));
@@ -213,6 +268,8 @@ pub(super) struct World {
     pub(super) connector: Arc<Mutex<Arc<Connector>>>,
     pub(super) registry: Registry,
     pub(super) drain: Drain,
+    /// What the roles' grants need of the account.
+    pub(super) needs: Arc<Mutex<BTreeSet<Scope>>>,
     policy: Arc<Policy>,
 }
 
@@ -234,6 +291,37 @@ pub(super) fn connector(dialect: &Value) -> Arc<Connector> {
     let spec: ConnectorSpec = serde_json::from_value(spec).unwrap();
     let catalog = Catalog::compile(vec![("crm".parse().unwrap(), spec)]).unwrap();
     Arc::clone(catalog.connector("crm").unwrap())
+}
+
+/// A connector whose tokens are minted.
+pub(super) fn minting(kind: &str) -> Arc<Connector> {
+    let scopes = match kind {
+        "github_app" => json!({"deals:read": ["deals:read"], "deals:write": ["deals:read", "deals:write"]}),
+        _ => json!({"deals:read": ["read"], "deals:write": ["read", "write"]}),
+    };
+    let spec = json!({
+        "hosts": ["api.crm.test"],
+        "auth": {"type": kind, "token_url": "https://login.crm.test/token"},
+        "inject": [{"header": "Authorization", "value": "Bearer {token}"}],
+        "scopes": scopes,
+        "operations": [{"name": "deal.read", "request": "GET /deals", "scopes": ["deals:read"]}],
+    });
+    let catalog = vec![("crm".parse().unwrap(), serde_json::from_value(spec).unwrap())];
+    Arc::clone(Catalog::compile(catalog).unwrap().connector("crm").unwrap())
+}
+
+/// An account that is a client of its own.
+pub(super) fn client(key: AccountKey, client: &str) -> NewAccount {
+    let fields = [("client_id", client), ("client_secret", "kb-canary-client")];
+    NewAccount {
+        key,
+        material: Material::Seed {
+            fields: fields.map(|(name, text)| (name.to_owned(), secret(text))).into(),
+        },
+        scopes: None,
+        metadata: BTreeMap::new(),
+        authorization: Some("added-1".to_owned()),
+    }
 }
 
 pub(super) fn rotating() -> Value {
@@ -287,10 +375,24 @@ impl World {
         (Self::over(vault, provider, clock, connector(&rotating())), faults)
     }
 
+    /// Accounts whose tokens are minted, each for an hour.
+    pub(super) async fn minting(kind: &str, accounts: Vec<NewAccount>) -> Self {
+        let vault = Vault::in_memory(&Drain::default()).await.unwrap();
+        for account in accounts {
+            vault.add(account).await.unwrap();
+        }
+        let clock = clock();
+        let world = Self::over(vault, Provider::new(clock.clone()), clock, minting(kind));
+        world.follow();
+        world
+    }
+
     pub(super) fn over(vault: Vault, provider: Provider, clock: Clock, connector: Arc<Connector>) -> Self {
         let (registry, drain) = (Registry::new(), Drain::default());
         let connector = Arc::new(Mutex::new(connector));
         let current = Arc::clone(&connector);
+        let needs = Arc::new(Mutex::new(BTreeSet::from(["deals:read".parse().unwrap()])));
+        let needed = Arc::clone(&needs);
         let apps = json!({"apps": {"crm": {"client_id": "kb-client"}}});
         let apps = Apps::load(&serde_json::from_value::<oauth::Config>(apps).unwrap()).unwrap();
         let engine = Engine::new(Parts {
@@ -298,6 +400,7 @@ impl World {
             exchange: Arc::new(provider.clone()),
             apps,
             connectors: Arc::new(move |_| Some(Arc::clone(&current.lock().unwrap()))),
+            needs: Arc::new(move |_, _| needed.lock().unwrap().clone()),
             clock: clock.clone(),
             config: Config::default(),
             metrics: Metrics::register(&registry).unwrap(),
@@ -308,7 +411,7 @@ impl World {
         let grants = json!([{"connector": "crm", "as": "tenant", "scopes": ["deals:read", "deals:write"]}]);
         let role: RoleSpec = serde_json::from_value(json!({"tenants": ["*"], "grants": grants})).unwrap();
         let policy = Arc::new(Policy::compile(vec![("writer".parse().unwrap(), role)]).unwrap());
-        Self { vault, provider, engine, resolver, clock, connector, registry, drain, policy }
+        Self { vault, provider, engine, resolver, clock, connector, registry, drain, needs, policy }
     }
 
     pub(super) fn current(&self) -> Arc<Connector> {
@@ -341,6 +444,12 @@ impl World {
     /// What a request gets.
     pub(super) async fn ask(&self) -> Result<Arc<Credential>, Error> {
         self.resolver.resolve(&self.permit(), &self.current(), None).await
+    }
+
+    /// The token that a request of a tenant's gets.
+    pub(super) async fn token_of(&self, tenant: &str) -> Result<String, Error> {
+        let permit = self.permit_of(tenant, &http::Method::GET);
+        Ok(token(&*self.resolver.resolve(&permit, &self.current(), None).await?))
     }
 
     /// The token that a request gets.
@@ -413,7 +522,7 @@ impl World {
 pub(super) fn grant(account: &Account) -> Grant {
     match &account.material {
         Material::Oauth(grant) => Grant::clone(grant),
-        Material::Static { .. } => panic!("not a grant"),
+        Material::Static { .. } | Material::Seed { .. } => panic!("not a grant"),
     }
 }
 
