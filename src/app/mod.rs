@@ -1,6 +1,7 @@
 //! The composition root: opens everything, binds everything, returns the addresses, then serves.
 
 mod follow;
+mod listeners;
 mod providers;
 mod refresh;
 
@@ -8,8 +9,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use prometheus::Registry;
-use tokio::net::TcpListener;
 
+use self::listeners::Listeners;
 pub use self::providers::consents_alone;
 use crate::{
     admin::{self, Consents, Desk, Lifecycle, Site, Socket},
@@ -38,6 +39,8 @@ const JWKS_LIMIT: Duration = Duration::from_secs(10);
 pub struct App {
     /// Where agents connect.
     pub proxy: SocketAddr,
+    /// Where connections are redirected to, if they are.
+    pub transparent: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: SocketAddr,
     /// The certificate that agents are to trust.
@@ -118,13 +121,11 @@ impl App {
         let rules = Rules::load(&config.policies)?;
         let authority = Arc::new(open_authority(&config)?);
         let roots = config.egress.roots.load()?;
-        let agents = bind(config.listen.proxy, "listen.proxy").await?;
-        let people = bind(config.listen.admin, "listen.admin").await?;
+        let Listeners { agents, transparent, people, at } = Listeners::bind(&config.listen).await?;
         let socket = Socket::bind(&config.admin_socket())?;
-        let (proxy_at, admin_at) = (address(&agents)?, address(&people)?);
 
-        let dialer = dialer(&config, [proxy_at, admin_at])?;
-        let (apps, transport) = providers::at_providers(&config, admin_at, (&dialer, &roots))?;
+        let dialer = dialer(&config, &at.own)?;
+        let (apps, transport) = providers::at_providers(&config, at.admin, (&dialer, &roots))?;
         let consents = Some(Consents::new(apps.clone(), transport.clone()));
         let engine = refresh::engine(&config, &vault, &rules, (apps, transport), &registry, &drain)?;
         let fetch_keys = fetch_keys(&roots);
@@ -141,7 +142,7 @@ impl App {
             ca_pem: authority.pem().to_owned(),
             tunnels: config.egress.tunnel.into_iter().map(|tunnel| tunnel.0).collect(),
             limits: config.limits.clone(),
-            admin: Some(admin_at),
+            admin: Some(at.admin),
             metrics: Arc::new(Metrics::register(&registry, config.telemetry.tenant_labels)?),
             drain: drain.clone(),
         });
@@ -157,10 +158,11 @@ impl App {
         engine.run(audit.clone());
         site.serve(people, &drain);
         socket.serve(desk, &drain);
-        drain.spawn(proxy.run(agents));
+        drain.spawn(proxy.run(agents, transparent));
         Ok(Self {
-            proxy: proxy_at,
-            admin: admin_at,
+            proxy: at.proxy,
+            transparent: at.transparent,
+            admin: at.admin,
             ca_pem: authority.pem().to_owned(),
             trust_bundle: tls::trust_bundle(authority.pem()),
             rules,
@@ -218,21 +220,13 @@ fn open_authority(config: &Config) -> Result<Authority, Error> {
 }
 
 /// Dials what the guard lets pass, which is none of our own addresses.
-fn dialer(config: &Config, own: [SocketAddr; 2]) -> Result<Dialer, Error> {
+fn dialer(config: &Config, own: &[SocketAddr]) -> Result<Dialer, Error> {
     let guard = AddressGuard::new(&config.egress.allow_addresses);
     for address in own {
-        guard.add_own(address);
+        guard.add_own(*address);
     }
     let overrides = proxy::overrides(&config.egress).map_err(Error::Config)?;
     Ok(Dialer::new(overrides, guard, config.limits.connect_timeout))
-}
-
-async fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Bind { address, key, source })
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|error| Error::Config(format!("a listener has no address: {error}")))
 }
 
 /// Fetches key sets with the same roots as providers are checked by.

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, sync::Arc};
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
 
-use super::{Error, address, bind};
+use super::{
+    Error,
+    listeners::{address, bind},
+};
 use crate::{
     admin::Consents,
     config::Config,

@@ -51,6 +51,7 @@ impl Private {
         }
         let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         (config.listen.proxy, config.listen.admin) = (anywhere, anywhere);
+        config.listen.transparent = None; // what the system redirects is not this command's alone
         config.limits.drain = config.limits.drain.min(AFTERWARDS);
         let app = App::start_as(config, "keybearer run").await?;
         Ok(Self { address: app.proxy, ca_pem: app.ca_pem.clone(), app: Some(app) })

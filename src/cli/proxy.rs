@@ -65,8 +65,9 @@ fn certificate(config: &Config) -> String {
 async fn greeting(app: &App, certificate: &str) -> Result<String, Failure> {
     let summary = app.rules.current().summary().clone();
     let accounts: usize = app.vault.status().await?.accounts.values().sum();
+    let transparent = app.transparent.map_or_else(String::new, |at| format!("redirected at {at}, "));
     Ok(format!(
-        "keybearer {}: agents at http://{}, admin at http://{}, CA {certificate}; {}, {}, {}",
+        "keybearer {}: agents at http://{}, {transparent}admin at http://{}, CA {certificate}; {}, {}, {}",
         env!("CARGO_PKG_VERSION"),
         app.proxy,
         app.admin,

@@ -62,7 +62,8 @@ pub struct Config {
 pub struct Listen {
     /// Where agents connect.
     pub proxy: SocketAddr,
-    /// Transparent mode: not supported yet.
+    /// Where connections are redirected to by `keybearer redirect install`; left out, nowhere. 127.0.0.1
+    /// stands for `::1`, too, since each IP version is redirected to its own loopback address.
     pub transparent: Option<SocketAddr>,
     /// Metrics and health.
     pub admin: SocketAddr,
@@ -136,15 +137,15 @@ impl Config {
     }
 
     fn checked(self) -> Result<Self, Error> {
-        if self.listen.transparent.is_some() {
-            return Err(Error::Invalid("listen.transparent is not supported yet; leave it out".to_owned()));
-        }
-        let outside = !self.listen.proxy.ip().is_loopback();
-        if outside && self.identity.mode == identity::Mode::Open {
-            return Err(Error::Invalid(format!(
-                "identity.mode is open, which believes everyone, but listen.proxy is {}; listen on 127.0.0.1, or set identity.mode to signed",
-                self.listen.proxy
-            )));
+        let listeners =
+            [("listen.proxy", Some(self.listen.proxy)), ("listen.transparent", self.listen.transparent)];
+        for (key, address) in listeners {
+            let outside = address.filter(|address| !address.ip().is_loopback());
+            if let Some(address) = outside.filter(|_| self.identity.mode == identity::Mode::Open) {
+                return Err(Error::Invalid(format!(
+                    "identity.mode is open, which believes everyone, but {key} is {address}; listen on 127.0.0.1, or set identity.mode to signed"
+                )));
+            }
         }
         if self.limits.header_bytes < 8192 {
             return Err(Error::Invalid("limits.header_bytes must be at least 8192".to_owned()));

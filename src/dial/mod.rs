@@ -120,6 +120,12 @@ impl Dialer {
         }
     }
 
+    /// Whether the target's name has this address. A name that cannot be resolved has none.
+    pub async fn leads_to(&self, target: &Target, ip: IpAddr) -> bool {
+        let found = self.resolve(target).await.unwrap_or_default();
+        found.iter().any(|address| address.ip().to_canonical() == ip.to_canonical())
+    }
+
     /// What the guard says of an address that a request names literally.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! Every way in becomes the same thing: one destination, one path, one method (laws 1 and 7).
 //!
 //! Whatever names the destination of a request is parsed and compared here: the CONNECT authority and the SNI
-//! of its tunnel, the absolute URI or `:authority`, and `Host`. If two of them differ the request is refused,
+//! of its tunnel, the port that a redirected connection was made to, the absolute URI or `:authority`, and `Host`. If two of them differ the request is refused,
 //! before anything is looked up under either.
+
+use std::net::SocketAddr;
 
 use http::{HeaderMap, Method, Request, Uri, Version, header, request::Parts};
 use hyper::ext::Protocol;
@@ -23,21 +25,35 @@ use crate::{
 pub(super) enum Entry {
     /// Straight to the proxy: requests are in absolute form.
     Direct,
-    /// Inside a CONNECT tunnel.
+    /// Inside a CONNECT tunnel, or inside TLS that was redirected to us.
     Tunnel(Tunnel),
+    /// Redirected to us without TLS, with where it was going; `None` if nothing was redirected and somebody came
+    /// straight to the listener for such connections.
+    Redirected(Option<SocketAddr>),
 }
 
-/// What is known of a CONNECT tunnel.
+/// What is known of a tunnel.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    /// What CONNECT named.
+    /// What CONNECT named; of redirected TLS the server name (the address where there was none) and the port.
     pub(super) target: Target,
+    /// Who named it.
+    pub(super) opened: Opened,
     /// The server name of the TLS handshake inside, where there was one.
     pub(super) sni: Option<Host>,
     /// Whether TLS was spoken inside.
     pub(super) tls: bool,
     /// What the CONNECT request said about who asks.
     pub(super) claim: Option<Claim>,
+}
+
+/// What a tunnel was opened by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// A CONNECT request.
+    Connect,
+    /// TLS to somewhere else, which a rule of the system's redirected to us.
+    Redirect,
 }
 
 impl Entry {
@@ -80,6 +96,7 @@ impl Arrival {
         let expected = match entry {
             Entry::Direct => named.as_ref().map(|authority| &authority.host),
             Entry::Tunnel(tunnel) => Some(&tunnel.target.host),
+            Entry::Redirected(_) => None,
         };
         let host_field = host_field(&parts.headers, expected)?;
         if host_field.is_none()
@@ -98,6 +115,7 @@ impl Arrival {
                 tunnel.agree(named.as_ref(), host_field.as_ref())?;
                 (tunnel.target.host.clone(), Some(tunnel.target.port))
             }
+            Entry::Redirected(original) => redirected(*original, named, host_field)?,
         };
         let websocket = asks_websocket(parts);
         Ok(Self {
@@ -156,7 +174,7 @@ impl Arrival {
 impl Entry {
     const fn is_plain(&self) -> bool {
         match self {
-            Self::Direct => true,
+            Self::Direct | Self::Redirected(_) => true,
             Self::Tunnel(tunnel) => !tunnel.tls,
         }
     }
@@ -166,25 +184,64 @@ impl Tunnel {
     /// Everything a request in the tunnel names must be what CONNECT named. A port left out is the tunnel's.
     fn agree(&self, named: Option<&Authority>, host_field: Option<&Authority>) -> Result<(), Refusal> {
         if self.sni.as_ref().is_some_and(|sni| *sni != self.target.host) {
-            return Err(misdirected("the TLS server name", &self.target));
+            return Err(self.misdirected("the TLS server name"));
         }
         for (what, authority) in [("the request's URI", named), ("the Host header", host_field)] {
             let Some(Authority { host, port }) = authority else { continue };
             if *host != self.target.host || port.is_some_and(|port| port != self.target.port) {
-                return Err(misdirected(what, &self.target));
+                return Err(self.misdirected(what));
             }
         }
         Ok(())
     }
+
+    fn misdirected(&self, what: &str) -> Refusal {
+        let target = &self.target;
+        let detail = match (self.opened, &self.sni) {
+            (Opened::Connect, _) => format!(
+                "misdirected: {what} names another host than CONNECT did ({target}); open a tunnel of its own for it"
+            ),
+            (Opened::Redirect, Some(_)) => format!(
+                "misdirected: {what} names another host or port than the connection was made to ({target}); open a connection of its own for it"
+            ),
+            (Opened::Redirect, None) => format!(
+                "misdirected: {what} names a host, but TLS was begun without a server name, so the connection is to {target}; use a client that sends the server name (SNI)"
+            ),
+        };
+        Refusal::new(Code::Misdirected, detail)
+    }
 }
 
-fn misdirected(what: &str, target: &Target) -> Refusal {
-    Refusal::new(
-        Code::Misdirected,
-        format!(
-            "misdirected: {what} names another host than CONNECT did ({target}); open a tunnel of its own for it"
-        ),
-    )
+/// The destination of a redirected request without TLS: the host that it names. A port that it names has to be the
+/// one that the connection was made to; port 80 left out says no more than an absolute `http://host/` does.
+fn redirected(
+    original: Option<SocketAddr>,
+    named: Option<Authority>,
+    host_field: Option<Authority>,
+) -> Result<(Host, Option<u16>), Refusal> {
+    let Some(original) = original else {
+        return Err(Refusal::new(
+            Code::Misdirected,
+            "misdirected: this connection was not redirected, so nothing says where it was going; a proxy is at listen.proxy",
+        ));
+    };
+    if let (Some(uri), Some(_)) = (&named, &host_field) {
+        agree(uri, host_field.as_ref(), original.port())?;
+    }
+    let Some(Authority { host, port }) = named.or(host_field) else {
+        return Err(Refusal::bad_request("the request has no Host header"));
+    };
+    match port {
+        Some(port) if port != original.port() => {
+            let detail = format!(
+                "misdirected: the request names port {port} of {host}, but the connection was made to port {}",
+                original.port()
+            );
+            Err(Refusal::new(Code::Misdirected, detail))
+        }
+        None if original.port() == 80 => Ok((host, None)),
+        _ => Ok((host, Some(original.port()))),
+    }
 }
 
 /// An absolute URI and `Host` must name the same (RFC 9112 §3.2.2 would have us ignore `Host`; whoever sends
@@ -293,6 +350,7 @@ mod tests {
         let Authority { host, port } = Authority::parse(authority).unwrap();
         Entry::Tunnel(Tunnel {
             target: Target { host, port: port.unwrap() },
+            opened: Opened::Connect,
             sni: sni.map(|name| Host::parse(name).unwrap()),
             tls: true,
             claim: None,
@@ -339,6 +397,59 @@ mod tests {
         assert_eq!(read("/x", Some("a.example")), Err("bad_request"));
         assert_eq!(read("http://a.example/x", Some("u@a.example")), Err("bad_request"));
         assert_eq!(read("ftp://a.example/x", Some("a.example")), Err("bad_request"));
+    }
+
+    #[test]
+    fn a_redirected_request_goes_to_its_host_at_the_port_that_was_dialled() {
+        let (v11, v2) = (Version::HTTP_11, Version::HTTP_2);
+        let to = |port: u16| Entry::Redirected(Some(SocketAddr::from(([203, 0, 113, 7], port))));
+        let read = |port, uri, host| code(&to(port), &parts("GET", uri, v11, host));
+        assert_eq!(read(80, "/x", Some("a.example")), Ok("a.example:None/x".into()));
+        assert_eq!(read(80, "/x", Some("a.example:80")), Ok("a.example:Some(80)/x".into()));
+        assert_eq!(read(8080, "/x", Some("a.example")), Ok("a.example:Some(8080)/x".into()));
+        assert_eq!(read(8080, "/x", Some("a.example:8080")), Ok("a.example:Some(8080)/x".into()));
+        assert_eq!(read(80, "http://a.example/x", Some("a.example")), Ok("a.example:None/x".into()));
+        assert_eq!(
+            code(&to(80), &parts("GET", "http://a.example/x", v2, None)),
+            Ok("a.example:None/x".into())
+        );
+        for (port, uri, host) in [
+            (80, "/x", "a.example:443"),
+            (8080, "/x", "a.example:80"),
+            (80, "http://b.example/x", "a.example"),
+            (80, "http://a.example:8080/x", "a.example:8080"),
+        ] {
+            assert_eq!(read(port, uri, Some(host)), Err("misdirected"), "{port} {uri} {host}");
+        }
+        assert_eq!(read(80, "/x", None), Err("bad_request"));
+        assert_eq!(code(&to(80), &parts("GET", "/x", v2, None)), Err("bad_request"));
+        let direct = Entry::Redirected(None);
+        assert_eq!(code(&direct, &parts("GET", "/x", v11, Some("a.example"))), Err("misdirected"));
+    }
+
+    #[test]
+    fn redirected_tls_is_to_its_server_name_or_to_the_address() {
+        let host = |text: &str| Host::parse(text).unwrap();
+        let to = |name: &str, sni: Option<&str>| {
+            let target = Target { host: host(name), port: 443 };
+            Entry::Tunnel(Tunnel {
+                target,
+                opened: Opened::Redirect,
+                sni: sni.map(host),
+                tls: true,
+                claim: None,
+            })
+        };
+        let read = |entry: &Entry, field| {
+            let read = Arrival::read(entry, &parts("GET", "/x", Version::HTTP_11, Some(field)));
+            read.map(|arrival| arrival.host.to_string()).map_err(|refusal| refusal.detail().to_owned())
+        };
+        let named = to("a.example", Some("a.example"));
+        assert_eq!(read(&named, "a.example"), Ok("a.example".into()));
+        assert!(read(&named, "b.example").unwrap_err().contains("a connection of its own"));
+        let nameless = to("203.0.113.7", None);
+        assert_eq!(read(&nameless, "203.0.113.7"), Ok("203.0.113.7".into()));
+        assert!(read(&nameless, "a.example").unwrap_err().contains("(SNI)"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper::{
@@ -10,31 +10,27 @@ use hyper::{
     upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
-use rustls::server::Acceptor;
+use rustls::server::Accepted;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, copy_bidirectional},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio_rustls::StartHandshake;
 
 use super::{
     Proxy,
     answer::Answer,
-    arrival::{Entry, Tunnel},
+    arrival::{Entry, Opened, Tunnel},
     connection::{self, Protocol},
     forward,
+    opening::Opening,
     prefixed::Prefixed,
     record::Record,
     refusal::{Code, Refusal},
     serve::refuse,
 };
-use crate::host::{Authority, Host, HostPattern, Target};
-
-/// The first byte of a TLS handshake record (RFC 8446 §5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
-/// Enough for most `ClientHello`s in one read.
-const FIRST_READ: usize = 2048;
+use crate::host::{Authority, HostPattern, Target};
 
 impl Proxy {
     /// Answers a CONNECT request: 200 and a tunnel, or a refusal.
@@ -78,6 +74,7 @@ impl Proxy {
         }
         Ok(Tunnel {
             target: Target { host, port },
+            opened: Opened::Connect,
             sni: None,
             tls: false,
             claim: claim.map(|claim| claim.detached()),
@@ -103,7 +100,15 @@ impl Proxy {
         }
     }
 
-    async fn open_through(&self, tunnel: &Tunnel, record: &mut Record) -> Result<TcpStream, Refusal> {
+    /// Opens the way to a host that passes through, and its record.
+    ///
+    /// # Errors
+    /// What the identity, the audit, the resolution of the name or the address guard refuses.
+    pub(super) async fn open_through(
+        &self,
+        tunnel: &Tunnel,
+        record: &mut Record,
+    ) -> Result<TcpStream, Refusal> {
         record.tunnelled(&tunnel.target);
         if let Some(claim) = &tunnel.claim {
             let identity = self.gate.identify(Some(claim)).await?;
@@ -136,49 +141,51 @@ impl Proxy {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limit = self.limits.handshake_timeout;
-        let prefix = if read.is_empty() { timeout(limit, first(&mut io)).await?? } else { read };
-        let Some(byte) = prefix.first().copied() else { return Ok(()) };
-        let io = Prefixed::new(prefix, io);
-        if byte != TLS_HANDSHAKE {
-            connection::serve(self, io, Entry::Tunnel(tunnel), Protocol::Sniffed).await;
-            return Ok(());
+        match timeout(self.limits.handshake_timeout, Opening::read(&mut io, read)).await?? {
+            Opening::Closed => Ok(()),
+            Opening::Plain(read) => {
+                let io = Prefixed::new(read, io);
+                connection::serve(self, io, Entry::Tunnel(tunnel), Protocol::Sniffed).await;
+                Ok(())
+            }
+            Opening::Tls { hello, name, .. } => {
+                tunnel.sni = name;
+                self.end_tls(*hello, io, tunnel).await
+            }
         }
-        let tls = timeout(limit, self.accept(io, &mut tunnel)).await??;
+    }
+
+    /// Ends the agent's TLS with a leaf for the name it asked for, and serves the requests inside. Whether the name
+    /// is the tunnel's is for each request to be told.
+    pub(super) async fn end_tls<I>(&self, hello: Accepted, io: I, mut tunnel: Tunnel) -> io::Result<()>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = match &tunnel.sni {
+            Some(name) => self.downstream.config_for(name),
+            None => self.downstream.config_without_sni(&tunnel.target.host),
+        };
+        let handshake = StartHandshake::from_parts(hello, io).into_stream(config);
+        let tls = timeout(self.limits.handshake_timeout, handshake).await??;
+        tunnel.tls = true;
         let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let protocol = if h2 { Protocol::H2 } else { Protocol::H1 };
         connection::serve(self, tls, Entry::Tunnel(tunnel), protocol).await;
         Ok(())
     }
-
-    /// Ends the agent's TLS with a leaf for the name it asked for. Whether that is the tunnel's is for each
-    /// request to be told.
-    async fn accept<I>(&self, io: I, tunnel: &mut Tunnel) -> io::Result<TlsStream<I>>
-    where
-        I: AsyncRead + AsyncWrite + Unpin,
-    {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-        let name =
-            start.client_hello().server_name().map(Host::parse).transpose().map_err(io::Error::other)?;
-        let config = match &name {
-            Some(name) => self.downstream.config_for(name),
-            None => self.downstream.config_without_sni(&tunnel.target.host),
-        };
-        tunnel.tls = true;
-        tunnel.sni = name;
-        start.into_stream(config).await
-    }
 }
 
-async fn first<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<Bytes> {
-    let mut buffer = BytesMut::with_capacity(FIRST_READ);
-    io.read_buf(&mut buffer).await?;
-    Ok(buffer.freeze())
-}
-
-async fn copy_through(upgrade: OnUpgrade, mut provider: TcpStream, mut record: Box<Record>) {
+async fn copy_through(upgrade: OnUpgrade, provider: TcpStream, mut record: Box<Record>) {
     let Ok(upgraded) = upgrade.await else { return record.broke_off("interrupted") };
-    let mut agent: TokioIo<Upgraded> = TokioIo::new(upgraded);
+    let agent: TokioIo<Upgraded> = TokioIo::new(upgraded);
+    copy(agent, provider, record).await;
+}
+
+/// Passes bytes between an agent and a provider until both have ended, and counts them.
+pub(super) async fn copy<I>(mut agent: I, mut provider: TcpStream, mut record: Box<Record>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
     if let Ok((received, sent)) = copy_bidirectional(&mut agent, &mut provider).await {
         record.bytes_in().add(usize::try_from(received).unwrap_or(usize::MAX));
         record.sent(usize::try_from(sent).unwrap_or(usize::MAX));

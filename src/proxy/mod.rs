@@ -1,7 +1,7 @@
 //! The data path: agents on one side, providers on the other.
 //!
-//! [`Proxy::run`] accepts, `connection` speaks HTTP, `connect` opens tunnels and ends their TLS, and
-//! `serve` is the request's way:
+//! [`Proxy::run`] accepts, `connection` speaks HTTP, `connect` opens tunnels and ends their TLS, `transparent`
+//! takes what the system redirects to us, and `serve` is the request's way:
 //!
 //! ```text
 //! normalize → identify → classify → decide → resolve → inject → forward → scrub → recorded
@@ -19,6 +19,7 @@ mod internal;
 mod listed;
 mod listener;
 mod metrics;
+mod opening;
 mod outbound;
 mod payload;
 mod place;
@@ -29,6 +30,7 @@ mod refusals;
 mod scrub;
 mod serve;
 pub mod strip;
+mod transparent;
 pub mod upstream;
 mod websocket;
 
@@ -60,7 +62,8 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Egress {
-    /// Hosts that are passed through opaque, without credentials: on port 443, or on the one that is written.
+    /// Hosts that are passed through opaque, without credentials: on port 443, or on the one that is written. A
+    /// redirected connection is theirs by its server name or `Host`; on another port than 443 also by its address.
     pub tunnel: Vec<Tunnelled>,
     /// Networks excepted from the address guard.
     pub allow_addresses: Vec<IpNet>,

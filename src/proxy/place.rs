@@ -209,6 +209,15 @@ pub(super) fn address_refused(host: &Host, refused: &dial::Refused) -> Refusal {
     denied(host, "address", detail)
 }
 
+/// The refusal of a redirected connection that says nothing of a host.
+pub(super) fn unnamed(original: SocketAddr, why: &str) -> Refusal {
+    let detail = format!(
+        "destination_denied: {why}, so there is no host to judge; use a client that sends the server name, or ask an operator to list the host with port {} in egress.tunnel",
+        original.port()
+    );
+    denied(&Host::Ip(original.ip()), "no_connector", detail)
+}
+
 /// The refusal of a host that AWS's signature cannot be made for.
 pub(super) fn unsignable(host: &Host) -> Refusal {
     let detail = format!(

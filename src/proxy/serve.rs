@@ -101,7 +101,7 @@ impl Proxy {
         let claim = match (&own, entry) {
             (Some(claim), _) => Some(claim),
             (None, Entry::Tunnel(tunnel)) => tunnel.claim.as_ref(),
-            (None, Entry::Direct) => None,
+            (None, Entry::Direct | Entry::Redirected(_)) => None,
         };
         let identity = self.gate.identify(claim).await?;
         record.identified(&identity, &self.workload);

@@ -306,7 +306,7 @@ async fn panicking(dir: &Path) -> (Drain, Audit, std::net::SocketAddr) {
         metrics: Arc::new(Metrics::register(&registry, true).unwrap()),
         drain: drain.clone(),
     });
-    drain.spawn(proxy.run(listener));
+    drain.spawn(proxy.run(listener, Vec::new()));
     (drain, audit, address)
 }
 
