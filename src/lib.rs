@@ -2,7 +2,7 @@
 //!
 //! # The way of one request
 //!
-//! Every way in (absolute-form, CONNECT, a connector's name) becomes the same thing before the first line of
+//! Every way in (absolute-form, CONNECT, a connector's name, transparent) becomes the same thing before the first line of
 //! policy; then each step takes what the step before made, so that the compiler keeps the order:
 //!
 //! ```text
@@ -29,7 +29,7 @@
 //! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`oauth`] the protocol · [`audit`] what happened |
 //! | 3 | [`catalog`] connectors and their operations |
 //! | 4 | [`ruleset`] the policy folder read whole · [`credential`] permit → credential |
-//! | 5 surfaces | [`proxy`] for agents · [`admin`] for operators |
+//! | 5 surfaces | [`proxy`] for agents · [`admin`] for operators · [`redirect`] for the system |
 //! | 6–8 | [`config`] → [`app`] the composition root → [`cli`] |
 //!
 //! # Laws
@@ -76,6 +76,7 @@ pub mod oauth;
 pub mod path;
 pub mod policy;
 pub mod proxy;
+pub mod redirect;
 pub mod ruleset;
 pub mod secret;
 pub mod telemetry;

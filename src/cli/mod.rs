@@ -15,6 +15,7 @@ mod output;
 mod policy;
 mod private;
 mod proxy;
+mod redirect;
 mod run;
 mod vault;
 mod version;
@@ -77,6 +78,7 @@ enum Verb {
     Audit(audit::Audit),
     Vault(vault::Vault),
     Ca(ca::Ca),
+    Redirect(redirect::Redirect),
     Version(version::Version),
 }
 
@@ -92,6 +94,7 @@ impl Verb {
             Self::Audit(verb) => verb.run(global, out).await,
             Self::Vault(verb) => verb.run(global, out).await,
             Self::Ca(verb) => verb.run(global, out),
+            Self::Redirect(verb) => verb.run(global, out).await,
             Self::Version(verb) => verb.run(out),
         }
     }

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],
     &["ruleset", "credential"],
-    &["proxy", "admin"],
+    &["proxy", "admin", "redirect"],
     &["config"],
     &["app"],
     &["cli"],
