@@ -14,6 +14,8 @@ trap 'rm -f "$counts"' EXIT
             if ($i == "ignored;") skipped += $(i - 1)
         }
     }
+    # What the machine does not let a test do, it says itself, and passes.
+    /^transparent: .*: SKIPPED / { passed--; skipped++ }
     END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped >counts }
 '
 status=$(cat "$counts.status")

@@ -64,6 +64,9 @@ chromium chromium
 chromedriver chromium-driver
 node nodejs
 npm npm
+ip iproute2
+nft nftables
+iptables-restore iptables
 LIST
     python3 -c 'import ensurepip, ssl, venv' 2>/dev/null || printf ' python3 python3-venv'
     [ -x /usr/lib/postgresql/15/bin/initdb ] || printf ' postgresql-15'

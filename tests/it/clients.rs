@@ -24,8 +24,8 @@ use crate::support::{
     stage::{SECRETS, Stage},
 };
 
-mod proxy;
-mod rows;
+pub(crate) mod proxy;
+pub(crate) mod rows;
 mod table;
 
 use rows::{ROWS, Row, Tool, Way};
@@ -33,12 +33,12 @@ use table::table;
 
 /// The host of the connector that the plain clients call.
 const PLAIN: &str = "api.provider.test";
-const NAMES: [&str; 5] = [PLAIN, "api.openai.com", "api.anthropic.com", "github.com", "localhost"];
+pub(crate) const NAMES: [&str; 5] = [PLAIN, "api.openai.com", "api.anthropic.com", "github.com", "localhost"];
 /// What the clients send where they must send some credential; nothing of it may arrive.
-const PLACEHOLDER: &str = "placeholder-from-the-agent";
+pub(crate) const PLACEHOLDER: &str = "placeholder-from-the-agent";
 /// The slowest client, `CrewAI`, took 21 s on two busy cores.
-const LIMIT: Duration = Duration::from_mins(2);
-const AT_ONCE: usize = 3;
+pub(crate) const LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const AT_ONCE: usize = 3;
 
 struct Outcome {
     row: &'static Row,
@@ -46,7 +46,7 @@ struct Outcome {
     end: End,
 }
 
-enum End {
+pub(crate) enum End {
     Passed(Value),
     Failed(String),
     Skipped(String),
@@ -167,6 +167,11 @@ async fn run(row: &Row, way: Way, stage: &Stage) -> End {
         Err(missing) => return End::Skipped(missing),
     };
     settings(&mut command, row, way, stage, &home);
+    ended(command).await
+}
+
+/// Runs a client to its end, and reads its line.
+pub(crate) async fn ended(mut command: Command) -> End {
     let output = match tokio::time::timeout(LIMIT, command.output()).await {
         Ok(output) => output.unwrap(),
         Err(_) => return End::Failed(format!("still running after {LIMIT:?}")),
@@ -181,7 +186,7 @@ async fn run(row: &Row, way: Way, stage: &Stage) -> End {
 }
 
 /// The command of a row, or what is missing for it.
-fn command(row: &Row) -> Result<Command, String> {
+pub(crate) fn command(row: &Row) -> Result<Command, String> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let there = |path: PathBuf| {
         path.exists()
@@ -206,7 +211,7 @@ fn on_path(program: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("no {program} on PATH; run tests/setup.sh"))
 }
 
-fn path() -> OsString {
+pub(crate) fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 

@@ -63,3 +63,5 @@ mod smuggling;
 mod support;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod transparent;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use keybearer::id::Principal;
+use keybearer::{id::Principal, vault::NewAccount};
 
 use super::{NAMES, SECRETS};
 use crate::support::stage::{Stage, Staging, account};
@@ -38,19 +38,25 @@ spec:
 
 /// keybearer before a provider that has all of the clients' hosts.
 pub(crate) async fn stage() -> Stage {
+    let (policies, accounts) = (policies(), accounts());
+    Stage::set(Staging { policies, names: NAMES.map(str::to_owned).to_vec(), accounts, ..Staging::default() })
+        .await
+}
+
+/// What the clients may do.
+pub(crate) fn policies() -> Vec<(&'static str, String)> {
     let mut policies = vec![("policy.yaml", POLICY.to_owned())];
     for file in ["openai.yaml", "anthropic.yaml", "github.yaml"] {
         let shipped = format!("{}/policies/connectors/{file}", env!("CARGO_MANIFEST_DIR"));
         policies.push((file, fs::read_to_string(shipped).unwrap()));
     }
+    policies
+}
+
+/// An account of each tenant for each connector.
+pub(crate) fn accounts() -> Vec<NewAccount> {
     let accounts = SECRETS.iter().flat_map(|(tenant, secret)| {
         CONNECTORS.map(|connector| account(tenant, connector, Principal::Tenant, secret))
     });
-    Stage::set(Staging {
-        policies,
-        names: NAMES.map(str::to_owned).to_vec(),
-        accounts: accounts.collect(),
-        ..Staging::default()
-    })
-    .await
+    accounts.collect()
 }

@@ -6,6 +6,8 @@ pub(crate) mod browser;
 pub(crate) mod direct;
 pub(crate) mod evidence;
 pub(crate) mod issuer;
+pub(crate) mod netns;
+pub(crate) mod pod;
 pub(crate) mod postgres;
 pub(crate) mod provider;
 pub(crate) mod raw;

@@ -86,7 +86,11 @@ pub(crate) struct Provider {
 impl Provider {
     /// Listens on a free port of 127.0.0.1 with a certificate of the authority's.
     pub(crate) async fn start(authority: &TestAuthority, setup: Setup) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.unwrap(), authority, setup).await
+    }
+
+    /// Listens where the test does.
+    pub(crate) async fn listening(listener: TcpListener, authority: &TestAuthority, setup: Setup) -> Self {
         let address = listener.local_addr().unwrap();
         let tls = (setup.speaks != Speaks::Cleartext)
             .then(|| server::acceptor(authority.leaf(&setup.names, setup.validity), setup.speaks.alpn()));
