@@ -87,6 +87,17 @@ async fn what_is_used_is_minted_anew_behind_the_requests_and_nothing_else_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_nobody_uses_is_forgotten_and_minted_again_when_somebody_does() {
+    let world = world().await;
+    for _ in 0..3 {
+        assert_eq!(world.token().await.unwrap(), "one-1");
+        world.resolver.tidy();
+    }
+    world.resolver.tidy();
+    assert_eq!(world.token().await.unwrap(), "one-2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_thousand_requests_on_what_is_refused_cost_one_post_and_a_change_ends_that() {
     let world = world().await;
     world.provider.always(Reply::Says(400, json!({"error": "invalid_grant"})));
