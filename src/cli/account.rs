@@ -54,9 +54,9 @@ enum Verb {
   keybearer account add --tenant acme --connector github --role researcher < token.txt
   keybearer account add acme/github/role:writer --scopes issues:read,issues:write < token.txt
   keybearer account add acme/salesforce/user:alice/writer --meta instance=na47 --from-file t.txt
-  keybearer account add acme/datadog/tenant < keys.json     # {\"api_key\": ..., \"app_key\": ...}
-  keybearer account add acme/crm/tenant < client.json       # {\"client_id\": ..., \"client_secret\": ...}
-  keybearer account add acme/ghapp/tenant --no-secret --meta installation=1234 --meta repositories=app")]
+  keybearer account add acme/datadog/tenant < keys.json  # {\"api_key\": ..., \"app_key\": ...}
+  keybearer account add acme/crm/tenant < client.json  # {\"client_id\": ..., \"client_secret\": ...}
+  keybearer account add acme/ghapp/tenant --no-secret --meta installation=1234")]
     Add(Add),
     /// Connect an account by its owner's consent at the provider (OAuth)
     ///

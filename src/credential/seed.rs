@@ -113,10 +113,11 @@ pub fn check_seed(
     match connector.auth.kind {
         AuthType::JwtBearer if !fields.is_empty() => seed.asserter(own.as_ref()).map(drop),
         AuthType::TokenExchange => {
+            let subject = seed.typed("subject_token", "subject_token_type")?;
             seed.typed("actor_token", "actor_token_type")?;
             let file = seed.token_file("subject_token_file")?;
             let missing = SeedError::Missing("subject_token", seed_form(AuthType::TokenExchange));
-            (file.is_some() || fields.contains_key("subject_token")).then_some(()).ok_or(missing)
+            (file.is_some() || subject.is_some()).then_some(()).ok_or(missing)
         }
         AuthType::GithubApp => seed.narrowed(&[]).map(drop),
         AuthType::AwsSigv4 => seed.role().map(drop),

@@ -74,7 +74,7 @@ async fn a_request_waits_three_seconds_for_what_is_minted_slowly() {
 #[tokio::test(start_paused = true)]
 async fn what_is_used_is_minted_anew_behind_the_requests_and_nothing_else_is() {
     let world = world().await;
-    world.drain.spawn(world.engine.clone().schedule());
+    world.schedule();
     for number in 1..=5 {
         let begun = tokio::time::Instant::now();
         assert_eq!(world.token().await.unwrap(), format!("one-{number}"));
@@ -183,6 +183,7 @@ async fn a_token_endpoint_that_wants_to_be_left_alone_is_and_the_token_is_used_w
     tokio::time::sleep(retry_after + SECOND).await;
     assert_eq!(world.token().await.unwrap(), "one-2");
 
+    world.schedule();
     world.provider.always(Reply::Says(503, json!({})));
     tokio::time::sleep(MINUTE * 59).await;
     for _ in 0..10 {
