@@ -20,6 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use sled::{Batch, Db};
+use tokio::sync::Semaphore;
 
 use super::{
     Committed, Error, Rewrapped, Row, Store, StoredIntent, StoredNote,
@@ -39,6 +40,10 @@ use crate::{
 /// Sealed accounts are about a kilobyte each, and the credential cache stands before them.
 const PAGE_CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
+/// So many threads are in the store at a time. More would only wait for each other, and take the processor from
+/// requests meanwhile; and each of sled's own that they wake keeps memory of its own.
+const AT_ONCE: usize = 4;
+
 /// sled's own lock is given up by its threads, a moment after it was closed.
 const REOPEN_ATTEMPTS: u32 = 100;
 const REOPEN_PAUSE: Duration = Duration::from_millis(20);
@@ -47,6 +52,7 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone)]
 pub(in crate::vault) struct SledStore {
     shared: Arc<Shared>,
+    room: Arc<Semaphore>,
     drain: Drain,
 }
 
@@ -104,7 +110,7 @@ impl SledStore {
             leases: Mutex::default(),
             _lock: lock,
         };
-        Ok(Self { shared: Arc::new(shared), drain })
+        Ok(Self { shared: Arc::new(shared), room: Arc::new(Semaphore::new(AT_ONCE)), drain })
     }
 
     /// Runs blocking work off the async workers. A panic inside of sled ends there.
@@ -113,8 +119,13 @@ impl SledStore {
         T: Send + 'static,
         F: FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
     {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| Error::Interrupted)?;
         let shared = Arc::clone(&self.shared);
-        match self.drain.spawn_blocking(move || work(&shared)).await {
+        let work = move || {
+            let _room = room; // until it is done, even if whoever wanted it goes away
+            work(&shared)
+        };
+        match self.drain.spawn_blocking(work).await {
             Ok(done) => done,
             Err(stopped) => {
                 *self.shared.slot() = None;
