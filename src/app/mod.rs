@@ -216,7 +216,11 @@ fn downstream(authority: &Arc<Authority>, registry: &Registry) -> Result<Downstr
 
 fn open_authority(config: &Config) -> Result<Authority, Error> {
     let dir = config.ca.dir.as_deref().filter(|_| !config.ca.ephemeral);
-    Ok(Authority::open(dir)?)
+    let authority = Authority::open(dir)?;
+    if let Some(bundle) = &config.ca.bundle {
+        tls::publish_bundle(bundle, authority.pem())?;
+    }
+    Ok(authority)
 }
 
 /// Dials what the guard lets pass, which is none of our own addresses.

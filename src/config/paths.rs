@@ -63,6 +63,9 @@ impl Config {
         if let Some(path) = &mut self.admin.token_file {
             place(path);
         }
+        if let Some(path) = &mut self.ca.bundle {
+            place(path);
+        }
         self.lifecycle.files_mut().for_each(place);
         self.audit.file = Some(match self.audit.file.take() {
             Some(path) => base.join(path),

@@ -7,6 +7,7 @@ mod authority;
 mod downstream;
 mod leaves;
 mod roots;
+mod served;
 mod stored;
 mod upstream;
 
@@ -19,7 +20,8 @@ pub use self::{
     authority::Authority,
     downstream::Downstream,
     leaves::{Leaves, Metrics},
-    roots::{Roots, trust_bundle},
+    roots::{Roots, publish_bundle, trust_bundle},
+    served::Served,
     upstream::{Alpn, upstream_config},
 };
 
@@ -31,6 +33,8 @@ pub struct CaConfig {
     pub dir: Option<PathBuf>,
     /// Keeps the CA in memory only: a new one at every start.
     pub ephemeral: bool,
+    /// A file that the proxy writes at its start: the system's roots and the CA, for agents to trust. No key is in it.
+    pub bundle: Option<PathBuf>,
 }
 
 /// Makes aws-lc-rs the provider of every TLS configuration of this process. Called first thing in `main`.
@@ -99,6 +103,22 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
+    },
+    /// A server's certificate cannot be used.
+    #[error("{path} {reason}; it must be a PEM chain, beside the key of its first certificate")]
+    Served {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The trust bundle cannot be written.
+    #[error("cannot write {path} (ca.bundle); make its directory writable")]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// The CA's own life is over.
     #[error(

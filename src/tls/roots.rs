@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -56,6 +57,19 @@ pub fn trust_bundle(ca_pem: &str) -> String {
     }
     bundle.push_str(ca_pem);
     bundle
+}
+
+/// Writes the [`trust_bundle`] where agents read it, whole or not at all.
+///
+/// # Errors
+/// [`Error::Bundle`].
+pub fn publish_bundle(path: &Path, ca_pem: &str) -> Result<(), Error> {
+    let draft = path.with_added_extension("new");
+    let written = fs::write(&draft, trust_bundle(ca_pem))
+        // For everybody to read, whatever the umask: agents are other users.
+        .and_then(|()| fs::set_permissions(&draft, fs::Permissions::from_mode(0o644)))
+        .and_then(|()| fs::rename(&draft, path));
+    written.map_err(|source| Error::Bundle { path: path.to_owned(), source })
 }
 
 fn system() -> Result<RootCertStore, Error> {
@@ -155,6 +169,21 @@ mod tests {
     #[test]
     fn the_built_in_roots_are_there() {
         assert!(Roots::Webpki.load().unwrap().len() > 50);
+    }
+
+    #[test]
+    fn a_published_bundle_can_be_read_by_all_and_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("bundle.pem");
+        let [one, other] = [(); 2].map(|()| Authority::open(None).unwrap().pem().to_owned());
+        for pem in [one, other] {
+            publish_bundle(&path, &pem).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), trust_bundle(&pem));
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+        let error = publish_bundle(&dir.path().join("none/bundle.pem"), "").unwrap_err().to_string();
+        assert!(error.contains("ca.bundle"), "{error}");
     }
 
     #[test]
