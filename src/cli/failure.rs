@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{admin, app, audit, config, redirect, ruleset::LoadError, tls, vault};
+use crate::{admin, admission, app, audit, config, redirect, ruleset::LoadError, tls, vault};
 
 /// The exit status of a failure.
 pub(super) const FAILED: u8 = 1;
@@ -93,7 +93,7 @@ macro_rules! told {
     };
 }
 
-told!(app::Error, audit::Error, config::Error, redirect::Error, tls::Error);
+told!(admission::Error, app::Error, audit::Error, config::Error, redirect::Error, tls::Error);
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {

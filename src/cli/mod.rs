@@ -19,6 +19,7 @@ mod redirect;
 mod run;
 mod vault;
 mod version;
+mod webhook;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -79,6 +80,7 @@ enum Verb {
     Vault(vault::Vault),
     Ca(ca::Ca),
     Redirect(redirect::Redirect),
+    Webhook(webhook::Webhook),
     Version(version::Version),
 }
 
@@ -95,6 +97,7 @@ impl Verb {
             Self::Vault(verb) => verb.run(global, out).await,
             Self::Ca(verb) => verb.run(global, out),
             Self::Redirect(verb) => verb.run(global, out).await,
+            Self::Webhook(verb) => verb.run(global).await,
             Self::Version(verb) => verb.run(out),
         }
     }

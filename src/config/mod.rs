@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{admin, audit, credential, identity, oauth, proxy, telemetry, tls, vault};
+use crate::{admin, admission, audit, credential, identity, oauth, proxy, telemetry, tls, vault};
 
 /// The file's name in the working directory and in the XDG configuration directory.
 pub const FILE: &str = "keybearer.yaml";
@@ -49,6 +49,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// What identity providers may tell of users.
     pub lifecycle: admin::LifecycleConfig,
+    /// What is injected into pods.
+    pub webhook: admission::Config,
     /// Logs and metrics.
     pub telemetry: telemetry::Config,
     /// The variables that `{env: NAME}` names and secrets were read from. What we start must not inherit them.

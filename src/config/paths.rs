@@ -63,6 +63,8 @@ impl Config {
         if let Some(path) = &mut self.admin.token_file {
             place(path);
         }
+        place(&mut self.webhook.certificate);
+        place(&mut self.webhook.key);
         if let Some(path) = &mut self.ca.bundle {
             place(path);
         }

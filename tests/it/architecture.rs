@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],
     &["ruleset", "credential"],
-    &["proxy", "admin", "redirect"],
+    &["proxy", "admin", "admission", "redirect"],
     &["config"],
     &["app"],
     &["cli"],

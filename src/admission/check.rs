@@ -1,0 +1,175 @@
+//! What a pod may not be or have beside a sidecar.
+
+use serde_json::Value;
+
+use super::{
+    Refusal,
+    config::{Config, Mode},
+    inject::{is_private, named},
+    mesh,
+    parts::{REDIRECT, SIDECAR, TRUST, TRUST_DIR},
+    wish::{ADMIN_PORT, PROXY_PORT, TRANSPARENT_PORT, Wish},
+};
+
+/// Refuses what is no pod: only a client that is no API server sends it.
+pub(super) fn shape(pod: &Value) -> Result<(), Refusal> {
+    let is_pod = pod["metadata"].is_object() && pod["spec"].is_object();
+    if is_pod && containers(&pod["spec"]).all(Value::is_object) { Ok(()) } else { Err(Refusal::NoPod) }
+}
+
+/// Refuses what cannot go together; returns what is only to be warned of.
+pub(super) fn pod(pod: &Value, wish: &Wish, config: &Config) -> Result<Vec<String>, Refusal> {
+    let spec = &pod["spec"];
+    if spec["os"]["name"] == "windows" || spec["nodeSelector"]["kubernetes.io/os"] == "windows" {
+        return Err(Refusal::Windows);
+    }
+    if spec["hostNetwork"] == true {
+        return Err(Refusal::HostNetwork);
+    }
+    names(spec, wish)?;
+    vault_secret(spec, config)?;
+    let others: Vec<&Value> = containers(spec).filter(|container| !is_ours(container)).collect();
+    for container in &others {
+        mounts(container)?;
+        user(container, spec, config)?;
+        ports(container, wish)?;
+    }
+    let mut warnings: Vec<String> =
+        wish.unknown.iter().map(|name| format!("the annotation {name} is not known")).collect();
+    if wish.mode == Mode::Transparent {
+        transparent(&others, spec, config, &mut warnings)?;
+    }
+    Ok(warnings)
+}
+
+/// Init containers, containers and ephemeral containers.
+fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    lists.into_iter().filter_map(|list| spec[list].as_array()).flatten()
+}
+
+fn is_ours(container: &Value) -> bool {
+    container["name"] == SIDECAR || container["name"] == REDIRECT
+}
+
+fn name(container: &Value) -> String {
+    container["name"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether a name of ours is used where we do not use it. Init containers are compared when ours are placed.
+fn names(spec: &Value, wish: &Wish) -> Result<(), Refusal> {
+    let foreign = |name: &str, differs: &str| Refusal::Foreign {
+        kind: "container",
+        name: name.to_owned(),
+        differs: differs.to_owned(),
+    };
+    for name in [SIDECAR, REDIRECT] {
+        if ["containers", "ephemeralContainers"].iter().any(|list| named(&spec[*list], name).is_some()) {
+            return Err(foreign(name, "it is no init container"));
+        }
+    }
+    if wish.mode == Mode::Proxy && named(&spec["initContainers"], REDIRECT).is_some() {
+        return Err(foreign(REDIRECT, "the mode is proxy"));
+    }
+    Ok(())
+}
+
+fn mounts(container: &Value) -> Result<(), Refusal> {
+    for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+        let volume = mount["name"].as_str().unwrap_or_default();
+        let path = mount["mountPath"].as_str().unwrap_or_default().trim_end_matches('/');
+        let is_trust = volume == TRUST && path == TRUST_DIR && mount["readOnly"] == true;
+        if is_private(volume) || (volume == TRUST && !is_trust) {
+            return Err(Refusal::PrivateVolume { container: name(container), volume: volume.to_owned() });
+        }
+        let is_there = path == TRUST_DIR || path.strip_prefix(TRUST_DIR).is_some_and(|p| p.starts_with('/'));
+        if is_there && !is_trust {
+            return Err(Refusal::Occupied { container: name(container), path: path.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// A container's own user wins over the pod's.
+fn user_of(container: &Value, spec: &Value) -> Option<u64> {
+    let own = container["securityContext"]["runAsUser"].as_u64();
+    own.or_else(|| spec["securityContext"]["runAsUser"].as_u64())
+}
+
+fn user(container: &Value, spec: &Value, config: &Config) -> Result<(), Refusal> {
+    if user_of(container, spec) == Some(config.uid.into()) {
+        return Err(Refusal::SharedUser { container: name(container), uid: config.uid });
+    }
+    Ok(())
+}
+
+fn ports(container: &Value, wish: &Wish) -> Result<(), Refusal> {
+    let transparent = (wish.mode == Mode::Transparent).then_some((wish.ports.transparent, TRANSPARENT_PORT));
+    let ours = [(wish.ports.proxy, PROXY_PORT), (wish.ports.admin, ADMIN_PORT)];
+    let declared = container["ports"].as_array().into_iter().flatten();
+    let tcp = declared.filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"));
+    for theirs in tcp {
+        let taken = ours.into_iter().chain(transparent).find(|(port, _)| theirs["containerPort"] == *port);
+        if let Some((port, annotation)) = taken {
+            return Err(Refusal::PortTaken { container: name(container), port, annotation });
+        }
+    }
+    Ok(())
+}
+
+/// The Secret is mounted by nobody, and read by the sidecar's variables only.
+fn vault_secret(spec: &Value, config: &Config) -> Result<(), Refusal> {
+    let Some(secret) = &config.secret else { return Ok(()) };
+    let found = |kind: &str, one: &Value| {
+        Err(Refusal::VaultSecret { place: format!("{kind} {}", name(one)), name: secret.clone() })
+    };
+    let items = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
+    for volume in items(&spec["volumes"]) {
+        let projected = items(&volume["projected"]["sources"]);
+        let is_projected = projected.iter().any(|source| source["secret"]["name"] == **secret);
+        if volume["secret"]["secretName"] == **secret || is_projected {
+            return found("volume", &volume);
+        }
+    }
+    for container in containers(spec).filter(|container| !is_ours(container)) {
+        let one = items(&container["env"]);
+        let all = items(&container["envFrom"]);
+        if one.iter().any(|one| one["valueFrom"]["secretKeyRef"]["name"] == **secret)
+            || all.iter().any(|all| all["secretRef"]["name"] == **secret)
+        {
+            return found("container", container);
+        }
+    }
+    Ok(())
+}
+
+/// What the pod's own network rules cannot hold.
+fn transparent(
+    others: &[&Value],
+    spec: &Value,
+    config: &Config,
+    warnings: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    for container in others {
+        let name = name(container);
+        if mesh::CONTAINERS.contains(&&*name) {
+            return Err(Refusal::RedirectedAlready { container: name });
+        }
+        let context = &container["securityContext"];
+        let added = context["capabilities"]["add"].as_array().into_iter().flatten();
+        let may_change =
+            added.filter_map(Value::as_str).any(|name| matches!(name, "NET_ADMIN" | "ALL" | "SYS_ADMIN"));
+        if may_change || context["privileged"] == true {
+            warnings.push(format!(
+                "container {name} can remove the redirection, as it is privileged or has NET_ADMIN"
+            ));
+        }
+        if user_of(container, spec).is_none() {
+            let uid = config.uid;
+            warnings.push(format!(
+                "container {name} sets no runAsUser; if its image's user is {uid}, it goes past the proxy"
+            ));
+        }
+    }
+    Ok(())
+}

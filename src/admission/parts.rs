@@ -1,0 +1,206 @@
+//! What is injected, as Kubernetes writes it.
+
+use std::{fmt::Write as _, path::Path};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    config::{Config, Mode, Resources},
+    wish::Wish,
+};
+use crate::clients;
+
+/// The sidecar.
+pub(super) const SIDECAR: &str = "keybearer";
+/// What installs the rules of transparent mode, and ends.
+pub(super) const REDIRECT: &str = "keybearer-redirect";
+/// The volume with the certificates to trust, the only one that agents see.
+pub(super) const TRUST: &str = "keybearer-ca";
+/// The sidecar's own volumes: files that are nobody else's, in memory and on the node's disk; its configuration.
+pub(super) const PRIVATE: [&str; 4] =
+    ["keybearer-private", "keybearer-data", "keybearer-config", "keybearer-policies"];
+
+/// Where [`TRUST`] is mounted, in every container.
+pub(super) const TRUST_DIR: &str = "/etc/keybearer/ca";
+const BUNDLE: &str = "/etc/keybearer/ca/bundle.pem";
+/// For tests (RFC 5737): nobody is there, and the redirection takes the connection before anybody is asked.
+const NOBODY: &str = "192.0.2.1";
+/// What agents ask the proxy itself.
+pub(super) const INTERNAL: &str = "keybearer.internal";
+
+/// Everything that is injected into one pod.
+pub(super) struct Parts {
+    /// Init containers, in this order, before all others.
+    pub(super) containers: Vec<Value>,
+    pub(super) volumes: Vec<Value>,
+    pub(super) host_alias: Option<Value>,
+    /// What every other container is given.
+    pub(super) variables: Vec<(&'static str, String)>,
+    pub(super) mount: Value,
+}
+
+impl Parts {
+    pub(super) fn new(wish: &Wish, config: &Config) -> Self {
+        let is_transparent = wish.mode == Mode::Transparent;
+        // The rules first: no container runs before them.
+        let redirect = is_transparent.then(|| redirect(wish, config));
+        Self {
+            containers: redirect.into_iter().chain([sidecar(wish, config)]).collect(),
+            volumes: volumes(config),
+            host_alias: is_transparent.then(|| json!({"ip": NOBODY, "hostnames": [INTERNAL]})),
+            variables: variables(wish),
+            mount: json!({"name": TRUST, "mountPath": TRUST_DIR, "readOnly": true}),
+        }
+    }
+
+    /// Tells apart what pods were injected with.
+    pub(super) fn fingerprint(&self) -> String {
+        let whole = json!([self.containers, self.volumes, self.host_alias, self.variables, self.mount]);
+        let hash = Sha256::digest(whole.to_string());
+        hash.iter().take(8).fold(String::with_capacity(16), |mut hex, byte| {
+            let _infallible = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
+
+/// A native sidecar (Kubernetes 1.29): it is ready before anything after it starts, outlives the containers, and a Job
+/// does not wait for it.
+fn sidecar(wish: &Wish, config: &Config) -> Value {
+    let ready = json!({"path": "/readyz", "port": "keybearer-admin"});
+    json!({
+        "name": SIDECAR,
+        "image": config.image,
+        "args": ["proxy"],
+        "restartPolicy": "Always",
+        "env": environment(wish, config),
+        "ports": [{"name": "keybearer-admin", "containerPort": wish.ports.admin, "protocol": "TCP"}],
+        "startupProbe": {"httpGet": ready, "periodSeconds": 1, "timeoutSeconds": 3, "failureThreshold": 60},
+        "readinessProbe": {"httpGet": ready, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 3},
+        "resources": resources(&wish.resources),
+        "securityContext": {
+            "runAsUser": config.uid,
+            "runAsGroup": config.uid,
+            "runAsNonRoot": true,
+            "readOnlyRootFilesystem": true,
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [
+            {"name": TRUST, "mountPath": TRUST_DIR},
+            {"name": "keybearer-private", "mountPath": "/run/keybearer"},
+            {"name": "keybearer-data", "mountPath": "/data"},
+            {"name": "keybearer-config", "mountPath": "/etc/keybearer/config", "readOnly": true},
+            {"name": "keybearer-policies", "mountPath": "/etc/keybearer/policies", "readOnly": true},
+        ],
+    })
+}
+
+/// The sidecar's configuration, over what `keybearer.yaml` says.
+fn environment(wish: &Wish, config: &Config) -> Vec<Value> {
+    let at = |ip: &str, port: u16| yaml(&json!(format!("{ip}:{port}")));
+    let admin = match config.admin_address {
+        std::net::IpAddr::V4(ip) => ip.to_string(),
+        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let mut variables = vec![
+        ("CONFIG", "/etc/keybearer/config/keybearer.yaml".to_owned()),
+        ("POLICIES", "[/etc/keybearer/policies]".to_owned()),
+        ("DATA_DIR", "/data".to_owned()),
+        ("CA__DIR", "/run/keybearer/ca".to_owned()),
+        ("CA__BUNDLE", BUNDLE.to_owned()),
+        ("LISTEN__PROXY", at("127.0.0.1", wish.ports.proxy)),
+        ("LISTEN__ADMIN", at(&admin, wish.ports.admin)),
+    ];
+    if wish.mode == Mode::Transparent {
+        variables.push(("LISTEN__TRANSPARENT", at("127.0.0.1", wish.ports.transparent)));
+    }
+    if let Some(subject) = &wish.subject {
+        variables.push(("IDENTITY__DEFAULT", yaml(&json!(subject))));
+    }
+    let plain = variables.into_iter().map(|(key, value)| json!({"name": named(key), "value": value}));
+    plain.chain(config.secret.iter().flat_map(|secret| vault(secret))).collect()
+}
+
+/// Of the Secret, by variables: its files would be root's, and a key file that others may read is refused.
+fn vault(secret: &str) -> [Value; 3] {
+    let from = |key: &str| json!({"secretKeyRef": {"name": secret, "key": key}});
+    [
+        json!({"name": named("VAULT__URL"), "valueFrom": from("url")}),
+        json!({"name": named("VAULT_KEY"), "valueFrom": from("key")}),
+        json!({"name": named("VAULT__KEY"), "value": "{env: KEYBEARER_VAULT_KEY}"}),
+    ]
+}
+
+fn named(key: &str) -> String {
+    format!("{}{key}", clients::OWN_PREFIX)
+}
+
+/// JSON is YAML in which nothing can be taken for something else, as `[::]:7090` could. A `$` would begin the name of
+/// another variable for Kubernetes.
+fn yaml(value: &Value) -> String {
+    value.to_string().replace('$', "$$")
+}
+
+fn resources(resources: &Resources) -> Value {
+    let listed = |pairs: [(&str, &Option<super::Quantity>); 2]| -> Map<String, Value> {
+        let set = pairs.into_iter().filter_map(|(name, amount)| Some((name, amount.as_ref()?)));
+        set.map(|(name, amount)| (name.to_owned(), json!(amount.to_string()))).collect()
+    };
+    let requests = listed([("cpu", &resources.cpu_request), ("memory", &resources.memory_request)]);
+    let limits = listed([("cpu", &resources.cpu_limit), ("memory", &resources.memory_limit)]);
+    json!({"requests": requests, "limits": limits})
+}
+
+/// The only container with a capability, and it ends before any other begins.
+fn redirect(wish: &Wish, config: &Config) -> Value {
+    let mut command = vec!["keybearer".to_owned(), "redirect".to_owned(), "install".to_owned()];
+    let mut option = |name: &str, value: String| command.extend([name.to_owned(), value]);
+    option("--proxy-uid", config.uid.to_string());
+    option("--to-port", wish.ports.transparent.to_string());
+    for port in &config.redirect.exclude_ports {
+        option("--exclude-port", port.to_string());
+    }
+    for network in &config.redirect.exclude_networks {
+        option("--exclude-network", network.to_string());
+    }
+    if config.redirect.reject_udp {
+        command.push("--reject-udp".to_owned());
+    }
+    json!({
+        "name": REDIRECT,
+        "image": config.redirect_image,
+        "command": command,
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "runAsNonRoot": false,
+            "readOnlyRootFilesystem": true,
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    })
+}
+
+fn volumes(config: &Config) -> Vec<Value> {
+    vec![
+        json!({"name": TRUST, "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}),
+        json!({"name": "keybearer-private", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
+        json!({"name": "keybearer-data", "emptyDir": {}}),
+        json!({"name": "keybearer-config", "configMap": {"name": config.config_map}}),
+        json!({"name": "keybearer-policies", "configMap": {"name": config.policies}}),
+    ]
+}
+
+/// Every trust variable of `keybearer run`, and in proxy mode every other one, too. Who asks is the sidecar's to know
+/// (`identity.default`): a pod has one identity, and some clients cannot carry it in a proxy's URL.
+fn variables(wish: &Wish) -> Vec<(&'static str, String)> {
+    let url = clients::proxy_url(&format!("127.0.0.1:{}", wish.ports.proxy), None);
+    let all = clients::environment(&url, Path::new(BUNDLE)).zip(clients::SET);
+    let wanted = all.filter(|(_, of)| wish.mode == Mode::Proxy || of.value == clients::Value::Bundle);
+    wanted.map(|((name, value), _)| (name, value.to_string_lossy().into_owned())).collect()
+}

@@ -1,0 +1,187 @@
+//! HTTPS for API servers.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{config::Config, review};
+use crate::{drain::Drain, telemetry, tls::Served};
+
+/// etcd takes objects up to 1.5 MiB and an API server requests up to 3; a review holds two objects.
+const LARGEST_BODY: usize = 8 << 20;
+/// API servers wait 30 seconds at most.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a handshake or a request's head may take, and an HTTP/1.1 connection stay open without one.
+const IDLE: Duration = Duration::from_mins(2);
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Many more than the API servers of a cluster open.
+const CONNECTIONS: usize = 1024;
+/// After a failed accept, most often for want of file descriptors.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// Why the webhook did not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The certificate or its key.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
+    /// The listener.
+    #[error("cannot listen on {address} (webhook.listen); is the port taken?")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Metrics.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Listens, and serves until the drain begins. Returns where.
+///
+/// # Errors
+/// [`Error`].
+pub async fn start(config: Config, drain: &Drain) -> Result<SocketAddr, Error> {
+    let address = config.listen;
+    let bind = |source| Error::Bind { address, source };
+    let tls = Served::open(config.certificate.clone(), config.key.clone())?.server_config();
+    let router = router(config)?;
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    drain.spawn(accept(listener, TlsAcceptor::from(tls), router, drain.clone()));
+    Ok(bound)
+}
+
+struct Desk {
+    config: Config,
+    registry: Registry,
+    reviews: IntCounterVec,
+}
+
+fn router(config: Config) -> Result<Router, Error> {
+    let registry = telemetry::registry()?;
+    let reviews = IntCounterVec::new(
+        Opts::new("keybearer_admission_reviews_total", "Pods that API servers asked about"),
+        &["outcome"],
+    )?;
+    registry.register(Box::new(reviews.clone()))?;
+    Ok(Router::new()
+        .route("/mutate", post(mutate))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(Arc::new(Desk { config, registry, reviews })))
+}
+
+async fn mutate(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let refused = |why: String| {
+        desk.reviews.with_label_values(&["bad_request"]).inc();
+        tracing::warn!(%why, "a review could not be read");
+        (StatusCode::BAD_REQUEST, why).into_response()
+    };
+    let Some(body) = read(request.into_body()).await else {
+        return refused(format!("the body did not arrive, or is longer than {LARGEST_BODY} bytes"));
+    };
+    match review::answer(&body, &desk.config) {
+        Ok((answer, outcome)) => {
+            desk.reviews.with_label_values(&[outcome.as_str()]).inc();
+            let response = &answer["response"];
+            tracing::debug!(uid = %response["uid"], outcome = outcome.as_str(), message = %response["status"]["message"], "reviewed");
+            Json(answer).into_response()
+        }
+        Err(why) => refused(why),
+    }
+}
+
+async fn read(body: Body) -> Option<bytes::Bytes> {
+    let collected = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
+    Some(collected.ok()?.ok()?.to_bytes())
+}
+
+async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
+    match telemetry::exposition(&desk.registry) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&room).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, stream) = tokio::select! {
+            (place, accepted) = accepted => (place, accepted),
+            () = drain.begun() => return,
+        };
+        let stream = match stream {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(BREATH).await;
+                continue;
+            }
+        };
+        let served = connection(stream, acceptor.clone(), router.clone(), drain.clone());
+        drain.spawn(async move {
+            served.await;
+            drop(place);
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, drain: Drain) {
+    let _ = stream.set_nodelay(true); // it is only faster with it
+    let tls = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a TLS handshake failed; is caBundle that of the certificate?");
+            return;
+        }
+        Err(_) => return,
+    };
+    let builder = builder(tls.get_ref().1.alpn_protocol() == Some(b"h2"));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = drain.begun() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn builder(is_h2: bool) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
+    builder.http2().timer(TokioTimer::new());
+    if is_h2 { builder.http2_only() } else { builder.http1_only() }
+}
