@@ -17,6 +17,7 @@ mod private;
 mod proxy;
 mod redirect;
 mod run;
+mod stop;
 mod vault;
 mod version;
 mod webhook;

@@ -1,11 +1,11 @@
 //! `keybearer proxy`: the sidecar.
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     Failure, Global,
     output::{counted, say},
+    stop::Stop,
 };
 use crate::{app::App, config::Config, telemetry};
 
@@ -27,25 +27,16 @@ impl Proxy {
         let mut config = global.load()?;
         config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
         telemetry::init(&config.telemetry).map_err(Failure::new)?;
-        // Before anything starts: a signal that comes meanwhile is not lost.
-        let cannot = |error| Failure::new(format!("cannot listen for signals: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        let mut stopped = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
+        let mut stop = Stop::listen()?; // before anything starts
 
         let certificate = certificate(&config);
         let app = Box::pin(App::start(config)).await?;
         say(greeting(&app, &certificate).await?);
-        stopped().await;
+        stop.told().await;
         say("stopping: open requests may finish, a second signal ends them");
         let open = tokio::select! {
             open = app.stop() => open,
-            () = stopped() => return Err(Failure::new("stopped before open requests had finished")),
+            () = stop.told() => return Err(Failure::new("stopped before open requests had finished")),
         };
         if open > 0 {
             say(format!("warning: limits.drain was over before {open} connections and requests had ended"));

@@ -1,9 +1,8 @@
 //! `keybearer webhook`: the sidecar injector.
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, Global, output::say};
+use super::{Failure, Global, output::say, stop::Stop};
 use crate::{admission, drain::Drain, telemetry};
 
 /// Inject the sidecar into Kubernetes pods: a mutating admission webhook
@@ -25,16 +24,11 @@ impl Webhook {
         let mut config = global.load()?;
         config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
         telemetry::init(&config.telemetry).map_err(Failure::new)?;
-        let cannot = |error| Failure::new(format!("cannot listen for signals: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut stop = Stop::listen()?;
         let (drain, limit) = (Drain::default(), config.limits.drain);
         let address = admission::start(config.webhook, &drain).await?;
         say(format!("keybearer {}: API servers at https://{address}/mutate", env!("CARGO_PKG_VERSION")));
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        stop.told().await;
         drain.finish(limit).await;
         Ok(())
     }

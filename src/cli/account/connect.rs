@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{pair, print::changed, which::Which};
 use crate::{
@@ -12,6 +11,7 @@ use crate::{
         Failure,
         counter::{Counter, ruleset},
         output::{Out, list, say},
+        stop::Stop,
     },
     config::Config,
     id::ActionId,
@@ -110,26 +110,5 @@ fn notes(asked: &Asked, account: &Listed) {
     }
     if let (Some(by), None) = (&account.frozen_by, &account.hold) {
         say(format!("note: it is frozen by {by}, and stays so until it is unfrozen"));
-    }
-}
-
-/// SIGINT (Ctrl-C) and SIGTERM. From then on they no longer end the process by themselves.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Stop {
-    fn listen() -> Result<Self, Failure> {
-        let cannot = |error| Failure::new(format!("cannot listen for signals: {error}"));
-        let interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        Ok(Self { interrupt, terminate: signal(SignalKind::terminate()).map_err(cannot)? })
-    }
-
-    async fn told(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }

@@ -11,14 +11,11 @@ mod story;
 mod tell;
 mod world;
 
-use std::io;
-
 use clap::Args;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::{ledger::Ledger, paint::Paint, story::Step, tell::Teller, world::World};
-use super::{Failure, failure::FAILED, output::Out};
+use super::{Failure, failure::FAILED, output::Out, stop::Stop};
 
 /// See it work: two tenants, three roles and a provider on loopback; allowed, refused, stripped, isolated, audited
 ///
@@ -52,9 +49,7 @@ impl Demo {
         let world = World::start(self.keep).await.map_err(told)?;
         let held = self.show(&world, out).await;
         if self.keep && held.is_ok() {
-            until_told()
-                .await
-                .map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+            Stop::listen()?.told().await;
         }
         world.stop().await;
         if held? { Ok(()) } else { Err(Failure::silent(FAILED)) }
@@ -87,14 +82,4 @@ impl Demo {
 #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
 fn told(error: anyhow::Error) -> Failure {
     Failure::new(format!("{error:#}"))
-}
-
-/// Until Ctrl-C or SIGTERM.
-async fn until_told() -> io::Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }
