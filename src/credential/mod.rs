@@ -108,8 +108,8 @@ impl Credential {
         self.obtained.is_some()
     }
 
-    /// Whether another one may take its place in a request that was made with it: its token is replaced by itself, and
-    /// stands in headers only.
+    /// Whether another one may take its place in a request that was made with it: its token is replaced by itself,
+    /// stands in headers only, and signs nothing.
     #[must_use]
     pub const fn is_replaceable(&self) -> bool {
         self.is_renewed() && self.query.is_empty() && self.signer.is_none()
@@ -229,5 +229,38 @@ pub fn principal_kind(principal: &Principal) -> &'static str {
         Principal::Tenant => "tenant",
         Principal::Role(_) => "role",
         Principal::User { .. } => "user",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(query: Vec<(String, Secret)>, signer: Option<Signer>) -> Credential {
+        Credential {
+            label: None,
+            generation: Some(1),
+            authorization: None,
+            obtained: Some(Timestamp::UNIX_EPOCH),
+            headers: Vec::new(),
+            query,
+            signer,
+            target: None,
+            needles: Arc::new(Needles::new([])),
+            ended: Arc::default(),
+        }
+    }
+
+    /// What another one would not replace: the query is in the URL, and a signature covers the whole request.
+    #[test]
+    fn a_token_is_replaced_in_a_request_only_where_it_stands_in_headers() {
+        let secret = |text: &str| Secret::new(text.into());
+        let keys =
+            ["access_key_id", "secret_access_key"].map(|name| (name.to_owned(), secret("kb-canary-k")));
+        let signer = Signer::new(&keys.into()).unwrap();
+        assert!(token(vec![], None).is_replaceable());
+        assert!(!token(vec![("key".to_owned(), secret("kb-canary-q"))], None).is_replaceable());
+        assert!(!token(vec![], Some(signer)).is_replaceable());
+        assert!(!Credential { obtained: None, ..token(vec![], None) }.is_replaceable());
     }
 }
