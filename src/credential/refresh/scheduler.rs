@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError, mpsc},
+    sync::{broadcast::error::RecvError, mpsc},
     time::Instant,
 };
 
@@ -99,7 +98,7 @@ impl Engine {
         let parts = &self.0.parts;
         let mut changes = parts.vault.changes();
         let mut table = Timetable::default();
-        let room = Arc::new(Semaphore::new(parts.config.at_once.get() as usize));
+        let at_once = parts.config.at_once.get() as usize;
         let (landed, mut landings) = mpsc::unbounded_channel();
         let woken = super::lock(&self.0.woken).take();
         let Some(mut woken) = woken else { return }; // it runs already
@@ -124,11 +123,11 @@ impl Engine {
                     self.plan(&key, after(parts.clock.now(), rest), &mut table).await;
                 }
                 Some(key) = woken.recv() => self.plan(&key, Timestamp::MIN, &mut table).await,
-                () = tokio::time::sleep_until(wake), if room.available_permits() > 0 => {
-                    while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
+                () = tokio::time::sleep_until(wake), if table.under_way.len() < at_once => {
+                    while table.under_way.len() < at_once
                         && let Some((key, planned)) = table.take(parts.clock.now())
                     {
-                        self.begin(key, planned, &mut table, permit, &landed).await;
+                        self.begin(key, planned, &mut table, &landed).await;
                     }
                 }
                 () = parts.drain.begun() => return,
@@ -141,7 +140,6 @@ impl Engine {
         key: AccountKey,
         planned: Planned,
         table: &mut Timetable,
-        permit: OwnedSemaphorePermit,
         landed: &mpsc::UnboundedSender<(AccountKey, Landing)>,
     ) {
         let now = self.0.parts.clock.now();
@@ -155,9 +153,7 @@ impl Engine {
         let (flight, landed) = (self.join(&key, reason), landed.clone());
         table.under_way.insert(key.clone());
         self.0.parts.drain.spawn(async move {
-            let landing = flight.landed().await;
-            drop(permit); // before it is said, because whoever hears it looks for room
-            let _ = landed.send((key, landing)); // an error says that the process stops
+            let _ = landed.send((key, flight.landed().await)); // an error says that the process stops
         });
     }
 
