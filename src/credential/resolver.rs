@@ -124,7 +124,7 @@ impl Resolver {
 
     /// Forgets every account: some have changed, and nobody knows which.
     pub async fn all_changed(&self) {
-        self.drop_minted(|_| true);
+        self.drop_all_minted(|_| true);
         for key in self.cache.forget_all(|_| true) {
             self.end_unless_usable(&key).await;
         }
@@ -132,7 +132,9 @@ impl Resolver {
 
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
-        self.drop_minted(|known| known == key);
+        if let Some(engine) = &self.engine {
+            engine.drop_minted(key);
+        }
         if self.cache.forget(key) {
             self.end_unless_usable(key).await;
         }
@@ -141,7 +143,7 @@ impl Resolver {
     /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
     /// is frozen, or nobody can tell.
     pub async fn whole_changed(&self, whose: &Whole) {
-        self.drop_minted(|known| whose.has(known));
+        self.drop_all_minted(|known| whose.has(known));
         let known = self.cache.forget_all(|known| whose.has(known));
         match self.vault.holds_of(whose).await {
             Ok(holds) if holds.is_empty() => {}
@@ -159,10 +161,10 @@ impl Resolver {
         }
     }
 
-    /// What was minted for an account that has changed is of no use to anybody.
-    fn drop_minted(&self, is_meant: impl Fn(&AccountKey) -> bool) {
+    /// What was minted for accounts that have changed is of no use to anybody.
+    fn drop_all_minted(&self, is_meant: impl Fn(&AccountKey) -> bool) {
         if let Some(engine) = &self.engine {
-            engine.drop_minted(is_meant);
+            engine.drop_all_minted(is_meant);
         }
     }
 

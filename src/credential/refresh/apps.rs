@@ -65,8 +65,13 @@ impl Apps {
         app
     }
 
-    /// Forgets apps that are accounts' own.
-    pub(super) fn forget(&self, is_meant: impl Fn(&AccountKey) -> bool) {
+    /// Forgets the app that is the account's own, if there is one.
+    pub(super) fn forget(&self, account: &AccountKey) {
+        lock(&self.known).remove(&AppKey::Own(account.clone()));
+    }
+
+    /// The same for all accounts that are meant.
+    pub(super) fn forget_all(&self, is_meant: impl Fn(&AccountKey) -> bool) {
         lock(&self.known).retain(|key, _| !matches!(key, AppKey::Own(account) if is_meant(account)));
     }
 

@@ -49,10 +49,16 @@ impl Engine {
         self.0.minted.standing(&account.key, &stamp, self.0.parts.clock.now())
     }
 
-    /// Drops what was minted for accounts that have changed.
-    pub(in crate::credential) fn drop_minted(&self, is_meant: impl Fn(&AccountKey) -> bool) {
-        self.0.minted.forget(&is_meant);
-        self.0.shared.forget(is_meant);
+    /// Drops what was minted for an account that has changed.
+    pub(in crate::credential) fn drop_minted(&self, key: &AccountKey) {
+        self.0.minted.forget(key);
+        self.0.shared.forget(key);
+    }
+
+    /// The same for all accounts that are meant.
+    pub(in crate::credential) fn drop_all_minted(&self, is_meant: impl Fn(&AccountKey) -> bool) {
+        self.0.minted.forget_all(&is_meant);
+        self.0.shared.forget_all(is_meant);
     }
 
     /// What the account's tokens depend on: among it the provider's scopes that the roles' grants need, as far as the

@@ -148,8 +148,15 @@ impl Mint {
         });
     }
 
-    /// Drops what is known of accounts.
-    pub(super) fn forget(&self, is_meant: impl Fn(&AccountKey) -> bool) {
+    /// Drops what is known of an account.
+    pub(super) fn forget(&self, key: &AccountKey) {
+        if let Some(kept) = self.lock().remove(key) {
+            kept.end();
+        }
+    }
+
+    /// The same for all accounts that are meant.
+    pub(super) fn forget_all(&self, is_meant: impl Fn(&AccountKey) -> bool) {
         self.lock().retain(|key, kept| {
             let is_meant = is_meant(key);
             if is_meant {
