@@ -58,20 +58,20 @@ impl Exchange for Transport {
     }
 
     async fn mint(&self, server: Server<'_>, ask: &Ask) -> Result<Token, Failure> {
-        if let Ask::WebIdentity(identity) = ask {
-            let url = server.provider.token_url.as_ref().ok_or(NotSent::NoUrl("token_url"))?;
-            let value = |name: &str| server.metadata.get(name).map(String::as_str);
-            return self.assume_role(url, &value, identity).await.map(Token::from);
-        }
-        let endpoint = self.endpoint(server)?;
+        let endpoint = || self.endpoint(server);
         let answer = match ask {
-            Ask::ClientCredentials { scopes } => endpoint.client_credentials(scopes).await?,
+            Ask::ClientCredentials { scopes } => endpoint()?.client_credentials(scopes).await?,
             Ask::JwtBearer { asserter, scopes } => {
+                let endpoint = endpoint()?;
                 endpoint.jwt_bearer(&endpoint.assert(asserter, scopes)?, scopes).await?
             }
-            Ask::TokenExchange(exchange) => endpoint.token_exchange(exchange).await?,
-            Ask::Installation(narrowed) => endpoint.installation_token(narrowed).await?,
-            Ask::WebIdentity(_) => return Err(NotSent::Request.into()),
+            Ask::TokenExchange(exchange) => endpoint()?.token_exchange(exchange).await?,
+            Ask::Installation(narrowed) => endpoint()?.installation_token(narrowed).await?,
+            Ask::WebIdentity(identity) => {
+                let url = server.provider.token_url.as_ref().ok_or(NotSent::NoUrl("token_url"))?;
+                let value = |name: &str| server.metadata.get(name).map(String::as_str);
+                return self.assume_role(url, &value, identity).await.map(Token::from);
+            }
         };
         answer.read(&server.provider.dialect).map(Token::from)
     }

@@ -1,6 +1,6 @@
 //! One attempt to mint (F51): no lease, no intent and no vault, because what it costs can be made anew at any time.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, time::Instant};
 
@@ -17,9 +17,10 @@ use super::{
 use crate::{
     catalog::Connector,
     cause::Cause,
-    credential::seed::{Ask, Seed, SeedError, asking},
+    credential::seed::{Seed, SeedError, asking},
     id::{AccountKey, Scope},
     oauth::{self, AppFault, Failure, Hint, NotSent, Provider, Reach},
+    secret::Secret,
     vault::{Account, Material, Status},
 };
 
@@ -33,7 +34,10 @@ const UNUSABLE: Duration = Duration::from_mins(1);
 
 /// What an attempt needs, as it was when it was read.
 struct Ready {
-    account: Account,
+    key: AccountKey,
+    generation: u64,
+    fields: BTreeMap<String, Secret>,
+    metadata: BTreeMap<String, String>,
     stamp: Stamp,
     provider: Arc<Provider>,
     app: Arc<oauth::App>,
@@ -42,11 +46,24 @@ struct Ready {
     way: Way,
 }
 
+impl Ready {
+    fn seed(&self) -> Seed<'_> {
+        Seed { connector: &self.way.connector, fields: &self.fields, metadata: &self.metadata }
+    }
+
+    fn server(&self) -> Server<'_> {
+        Server { provider: &self.provider, app: &self.app, metadata: &self.metadata }
+    }
+}
+
 impl Engine {
     /// How an account stands whose tokens are minted.
     pub(in crate::credential) fn minting(&self, account: &Account, connector: &Connector) -> Minting {
-        let stamp = self.stamp(account, connector);
-        self.0.minted.standing(&account.key, &stamp, self.0.parts.clock.now())
+        self.stands(&account.key, &self.stamp(account, connector))
+    }
+
+    fn stands(&self, key: &AccountKey, stamp: &Stamp) -> Minting {
+        self.0.minted.standing(key, stamp, self.0.parts.clock.now())
     }
 
     /// Drops what was minted for an account that has changed.
@@ -91,7 +108,7 @@ impl Engine {
         self.admit(&ready.way)?;
         let outcome = Box::pin(self.asked(&ready)).await;
         match outcome {
-            Err(error) => Err(self.unusable(&ready, &error)),
+            Err(error) => Err(self.broken(key, ready.stamp, &error)),
             Ok(outcome) => {
                 self.learn(&ready.way, "minted", &outcome);
                 self.minted(ready, outcome).await
@@ -119,10 +136,12 @@ impl Engine {
         want: Want,
     ) -> Result<Option<Ready>, Trouble> {
         let Some(account) = self.usable(key).await? else { return Ok(None) };
-        let Material::Seed { fields } = &account.material else { return Ok(None) };
         let Some(provider) = connector.auth.provider.clone() else { return Ok(None) };
         let stamp = self.stamp(&account, connector);
-        let is_wanted = match (want, self.minting(&account, connector)) {
+        let Account { generation, metadata, material: Material::Seed { fields }, .. } = account else {
+            return Ok(None);
+        };
+        let is_wanted = match (want, self.stands(key, &stamp)) {
             (Want::Any | Want::Newer(_), Minting::Over) => true,
             (Want::Newer(than), Minting::Live(minted)) => minted.token.obtained == than,
             _ => false,
@@ -134,7 +153,7 @@ impl Engine {
             return Err(trouble.lasting(until.saturating_duration_since(Instant::now())));
         }
         let configured = self.0.parts.apps.of(&key.connector, &key.tenant);
-        let seed = Seed { connector, fields, metadata: &account.metadata };
+        let seed = Seed { connector, fields: &fields, metadata: &metadata };
         let own = seed.own_app().map_err(|error| self.broken(key, stamp.clone(), &error))?;
         let is_own = own.is_some() || configured.is_none();
         let app = asking(own, configured, connector.auth.kind).ok_or(Trouble::NoApp)?;
@@ -143,13 +162,11 @@ impl Engine {
         } else {
             AppKey::Shared { connector: key.connector.clone(), client: app.client_id.clone() }
         };
-        let (shared, host) = (
-            self.0.shared.app(&name),
-            token_host(connector, &|name| account.metadata.get(name).map(String::as_str)),
-        );
+        let shared = self.0.shared.app(&name);
+        let host = token_host(connector, &|name| metadata.get(name).map(String::as_str));
         let way = Way { connector: Arc::clone(connector), shared, host };
         self.peek(&way)?;
-        Ok(Some(Ready { account, stamp, provider, app, is_own, way }))
+        Ok(Some(Ready { key: key.clone(), generation, fields, metadata, stamp, provider, app, is_own, way }))
     }
 
     /// The account, if it may be used.
@@ -162,16 +179,12 @@ impl Engine {
 
     /// Asks once, with what the account holds.
     async fn asked(&self, ready: &Ready) -> Result<Result<Token, Failure>, SeedError> {
-        let Ready { account, provider, app, .. } = ready;
-        let Material::Seed { fields } = &account.material else { return Ok(Err(Failure::Ambiguous)) };
-        let seed = Seed { connector: &ready.way.connector, fields, metadata: &account.metadata };
-        let ask: Ask = seed.ask(&account.key, app, ready.stamp.scopes.clone()).await?;
-        let server = Server { provider, app, metadata: &account.metadata };
-        let exchange = &self.0.parts.exchange;
+        let ask = ready.seed().ask(&ready.key, &ready.app, ready.stamp.scopes.clone()).await?;
+        let (exchange, server) = (&self.0.parts.exchange, ready.server());
         let mut outcome = exchange.mint(server, &ask).await;
         if let Ok(token) = &mut outcome
             && token.expires.is_none()
-            && provider.dialect.introspect_url.is_some()
+            && ready.provider.dialect.introspect_url.is_some()
             && let Some(opaque) = token.fields.get("token")
             && let Ok(learnt) = exchange.introspect(server, opaque).await
         {
@@ -181,7 +194,7 @@ impl Engine {
     }
 
     async fn minted(&self, ready: Ready, outcome: Result<Token, Failure>) -> Landing {
-        let key = ready.account.key.clone();
+        let key = ready.key.clone();
         match outcome {
             Ok(token) => self.keep(ready, token).await,
             Err(Failure::App(fault)) if !ready.is_own && fault != AppFault::Request => {
@@ -213,10 +226,7 @@ impl Engine {
             }
             Err(Failure::NotSent(
                 why @ (NotSent::Metadata(_) | NotSent::NoUrl(_) | NotSent::Unsigned(_) | NotSent::Request),
-            )) => {
-                tracing::error!(account = %key, %why, "nothing can be minted from what the account holds");
-                Err(self.put_off(&key, ready.stamp, Trouble::Seed, UNUSABLE))
-            }
+            )) => Err(self.broken(&key, ready.stamp, &why)),
             Err(Failure::Transient { retry_after }) => Err(self.back_off(ready, retry_after)),
             Err(Failure::NotSent(_) | Failure::Ambiguous) => Err(self.back_off(ready, None)),
         }
@@ -224,15 +234,13 @@ impl Engine {
 
     /// Gives the token to whoever waits, unless the account is another one by now: then nobody may use it (F37).
     async fn keep(&self, ready: Ready, token: Token) -> Landing {
-        let key = ready.account.key.clone();
+        let key = ready.key.clone();
         let now = self.usable(&key).await?;
         if now.is_none_or(|now| self.stamp(&now, &ready.way.connector) != ready.stamp) {
-            let server =
-                Server { provider: &ready.provider, app: &ready.app, metadata: &ready.account.metadata };
             if ready.provider.dialect.revocation_reach == Reach::Token
                 && let Some(token) = token.fields.get("token")
             {
-                let _ = self.0.parts.exchange.revoke(server, token, Hint::AccessToken).await;
+                let _ = self.0.parts.exchange.revoke(ready.server(), token, Hint::AccessToken).await;
             }
             return Ok(());
         }
@@ -247,7 +255,7 @@ impl Engine {
 
     /// Asks no more for so long, whoever comes.
     fn close(&self, ready: Ready, closed: Closed, wait: Duration, detail: Option<&str>) {
-        let key = &ready.account.key;
+        let key = &ready.key;
         let event = match closed {
             Closed::SubjectGone(_) => "account.subject_gone",
             _ => "account.mint_refused",
@@ -259,12 +267,12 @@ impl Engine {
     }
 
     fn back_off(&self, ready: Ready, asked: Option<Duration>) -> Trouble {
-        let key = &ready.account.key;
+        let key = &ready.key;
         let failures = self.0.minted.failures(key, &ready.stamp);
         if failures == 0 {
             self.tell(key, Told::new("account.refresh_failing"));
         }
-        let spread = Spread::of(key, ready.account.generation, &self.0.parts.replica);
+        let spread = Spread::of(key, ready.generation, &self.0.parts.replica);
         let wait = backoff::wait(failures.saturating_add(1), asked, spread);
         self.put_off(key, ready.stamp, Trouble::Unreachable { retry_after: wait }, wait)
     }
@@ -274,11 +282,8 @@ impl Engine {
         trouble
     }
 
-    fn unusable(&self, ready: &Ready, error: &SeedError) -> Trouble {
-        self.broken(&ready.account.key, ready.stamp.clone(), error)
-    }
-
-    fn broken(&self, key: &AccountKey, stamp: Stamp, error: &SeedError) -> Trouble {
+    /// Only an operator can correct it.
+    fn broken(&self, key: &AccountKey, stamp: Stamp, error: &dyn Display) -> Trouble {
         tracing::error!(account = %key, %error, "nothing can be minted from what the account holds");
         self.put_off(key, stamp, Trouble::Seed, UNUSABLE)
     }
