@@ -49,13 +49,6 @@ impl Slot {
         Self { key, entry: ArcSwapOption::empty(), is_used: AtomicBool::new(true), ended: Arc::default() }
     }
 
-    /// Writing costs other cores their copy, so only the first request does.
-    fn touch(&self) {
-        if !self.is_used.load(Ordering::Relaxed) {
-            self.is_used.store(true, Ordering::Relaxed);
-        }
-    }
-
     /// Whether anything is known here, or a stream hangs on it.
     fn is_needed(&self) -> bool {
         self.entry.load().is_some() || Arc::strong_count(&self.ended) > 1
@@ -141,24 +134,27 @@ impl Entry {
             && self.superseded.as_ref().is_none_or(|superseded| !superseded.load(Ordering::Relaxed))
     }
 
-    /// Notes that a request uses it, and says whether it is the first one. Writing costs other cores their copy, so
-    /// only that one does.
+    /// Notes that a request uses it, and says whether it is the first one.
     pub(super) fn touch(&self) -> bool {
-        let used = self.used.as_ref().filter(|used| !used.load(Ordering::Relaxed));
-        used.is_some_and(|used| !used.swap(true, Ordering::Relaxed))
+        self.used.as_ref().is_some_and(|used| raise(used))
     }
 
     /// Whether the time has come to replace the token; once.
     pub(super) fn falls_due(&self) -> bool {
-        self.due.is_some_and(|due| due <= Instant::now()) && !self.is_replaced.swap(true, Ordering::Relaxed)
+        self.due.is_some_and(|due| due <= Instant::now()) && raise(&self.is_replaced)
     }
+}
+
+/// Sets a flag, and says whether it was not set. Writing costs other cores their copy, so only the first request does.
+fn raise(flag: &AtomicBool) -> bool {
+    !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::Relaxed)
 }
 
 impl Cache {
     /// What is known of an account.
     pub(super) fn get(&self, key: &AccountKey) -> Option<Arc<Entry>> {
         self.0.read(key, |slot| {
-            slot.touch();
+            raise(&slot.is_used);
             slot.entry.load_full()
         })?
     }
