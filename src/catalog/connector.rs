@@ -102,6 +102,17 @@ impl Connector {
         held.map(|(scope, _)| scope.clone()).collect()
     }
 
+    /// The provider's scopes that ours stand for, each once.
+    pub fn provider_scopes<'a>(&self, scopes: impl IntoIterator<Item = &'a Scope>) -> Vec<String> {
+        let needed = scopes.into_iter().filter_map(|scope| self.scopes.get(scope)).flatten();
+        needed.fold(Vec::new(), |mut all, scope| {
+            if !all.contains(scope) {
+                all.push(scope.clone());
+            }
+            all
+        })
+    }
+
     /// The operation of that name.
     #[must_use]
     pub fn operation(&self, name: &str) -> Option<&Arc<Operation>> {

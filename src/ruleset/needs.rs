@@ -28,12 +28,7 @@ impl Ruleset {
             .peekable();
         used.peek()?;
         let scopes: BTreeSet<Scope> = used.flat_map(|operation| operation.scopes.iter().cloned()).collect();
-        let mut provider_scopes: Vec<String> = Vec::new();
-        for scope in scopes.iter().filter_map(|scope| connector.scopes.get(scope)).flatten() {
-            if !provider_scopes.contains(scope) {
-                provider_scopes.push(scope.clone());
-            }
-        }
+        let provider_scopes = connector.provider_scopes(&scopes);
         Some(Needs { scopes, provider_scopes })
     }
 }

@@ -84,11 +84,8 @@ impl Engine {
         let scopes = connector.auth.asked.clone().unwrap_or_else(|| {
             let needed = (self.0.parts.needs)(&account.key, connector);
             let may = |scope: &Scope| account.scopes.as_ref().is_none_or(|held| held.contains(scope));
-            let asked =
-                needed.iter().filter(|scope| may(scope)).filter_map(|scope| connector.scopes.get(scope));
-            let mut scopes: Vec<String> = asked.flatten().cloned().collect();
+            let mut scopes = connector.provider_scopes(needed.iter().filter(|scope| may(scope)));
             scopes.sort_unstable();
-            scopes.dedup();
             scopes
         });
         Stamp::of(account, connector.auth.provider.as_ref(), scopes)
