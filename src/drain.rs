@@ -1,7 +1,8 @@
 //! Stopping without dropping: who must finish, who is told, how long it may take.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +40,21 @@ impl Drain {
         T: Send + 'static,
     {
         self.tasks.spawn_blocking(work)
+    }
+
+    /// Serves a connection to its end. Once the stop has begun, what it has begun is finished and no more is taken.
+    ///
+    /// # Errors
+    /// What the connection ends with.
+    pub async fn served<C: GracefulConnection>(&self, connection: C) -> Result<(), C::Error> {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
     }
 
     /// Completes when the stop has begun: take no new work, finish what is open.

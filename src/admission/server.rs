@@ -1,6 +1,6 @@
 //! HTTPS for API servers.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -166,15 +166,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, dr
         Err(_) => return,
     };
     let builder = builder(tls.get_ref().1.alpn_protocol() == Some(b"h2"));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(router)));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
+    let connection = builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(router));
+    if let Err(error) = drain.served(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }
 }

@@ -1,6 +1,6 @@
 //! One connection from an agent: HTTP/1.1 or HTTP/2, until it ends or the proxy drains.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use http::{Method, Request};
 use hyper::{body::Incoming, ext, service::service_fn};
@@ -49,14 +49,7 @@ where
         })
     };
     let builder = builder(&proxy.limits, protocol);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = proxy.drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
+    let ended = proxy.drain.served(builder.serve_connection_with_upgrades(TokioIo::new(io), service)).await;
     let is_parse = |error: &hyper::Error| error.is_parse();
     if ended.is_err_and(|error| error.downcast_ref().is_some_and(is_parse)) {
         malformed(proxy, &entry).await;
