@@ -44,8 +44,12 @@ pub(super) fn pod(pod: &Value, wish: &Wish, config: &Config) -> Result<Vec<Strin
 
 /// Init containers, containers and ephemeral containers.
 fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
-    let lists = ["initContainers", "containers", "ephemeralContainers"];
-    lists.into_iter().filter_map(|list| spec[list].as_array()).flatten()
+    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|list| items(&spec[list]))
+}
+
+/// What a list holds; nothing where it is missing.
+pub(super) fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
 }
 
 fn is_ours(container: &Value) -> bool {
@@ -75,7 +79,7 @@ fn names(spec: &Value, wish: &Wish) -> Result<(), Refusal> {
 }
 
 fn mounts(container: &Value) -> Result<(), Refusal> {
-    for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+    for mount in items(&container["volumeMounts"]) {
         let volume = mount["name"].as_str().unwrap_or_default();
         let path = mount["mountPath"].as_str().unwrap_or_default().trim_end_matches('/');
         let is_trust = volume == TRUST && path == TRUST_DIR && mount["readOnly"] == true;
@@ -106,8 +110,8 @@ fn user(container: &Value, spec: &Value, config: &Config) -> Result<(), Refusal>
 fn ports(container: &Value, wish: &Wish) -> Result<(), Refusal> {
     let transparent = (wish.mode == Mode::Transparent).then_some((wish.ports.transparent, TRANSPARENT_PORT));
     let ours = [(wish.ports.proxy, PROXY_PORT), (wish.ports.admin, ADMIN_PORT)];
-    let declared = container["ports"].as_array().into_iter().flatten();
-    let tcp = declared.filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"));
+    let tcp = items(&container["ports"])
+        .filter(|port| port["protocol"].as_str().is_none_or(|protocol| protocol == "TCP"));
     for theirs in tcp {
         let taken = ours.into_iter().chain(transparent).find(|(port, _)| theirs["containerPort"] == *port);
         if let Some((port, annotation)) = taken {
@@ -123,19 +127,18 @@ fn vault_secret(spec: &Value, config: &Config) -> Result<(), Refusal> {
     let found = |kind: &str, one: &Value| {
         Err(Refusal::VaultSecret { place: format!("{kind} {}", name(one)), name: secret.clone() })
     };
-    let items = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     for volume in items(&spec["volumes"]) {
-        let projected = items(&volume["projected"]["sources"]);
-        let is_projected = projected.iter().any(|source| source["secret"]["name"] == **secret);
-        if volume["secret"]["secretName"] == **secret || is_projected {
-            return found("volume", &volume);
+        let mut projected = items(&volume["projected"]["sources"]);
+        if volume["secret"]["secretName"] == **secret
+            || projected.any(|source| source["secret"]["name"] == **secret)
+        {
+            return found("volume", volume);
         }
     }
     for container in containers(spec).filter(|container| !is_ours(container)) {
-        let one = items(&container["env"]);
-        let all = items(&container["envFrom"]);
-        if one.iter().any(|one| one["valueFrom"]["secretKeyRef"]["name"] == **secret)
-            || all.iter().any(|all| all["secretRef"]["name"] == **secret)
+        let (mut one, mut all) = (items(&container["env"]), items(&container["envFrom"]));
+        if one.any(|one| one["valueFrom"]["secretKeyRef"]["name"] == **secret)
+            || all.any(|all| all["secretRef"]["name"] == **secret)
         {
             return found("container", container);
         }
@@ -156,9 +159,9 @@ fn transparent(
             return Err(Refusal::RedirectedAlready { container: name });
         }
         let context = &container["securityContext"];
-        let added = context["capabilities"]["add"].as_array().into_iter().flatten();
-        let may_change =
-            added.filter_map(Value::as_str).any(|name| matches!(name, "NET_ADMIN" | "ALL" | "SYS_ADMIN"));
+        let may_change = items(&context["capabilities"]["add"])
+            .filter_map(Value::as_str)
+            .any(|name| matches!(name, "NET_ADMIN" | "ALL" | "SYS_ADMIN"));
         if may_change || context["privileged"] == true {
             warnings.push(format!(
                 "container {name} can remove the redirection, as it is privileged or has NET_ADMIN"

@@ -120,8 +120,7 @@ fn foreign(kind: &'static str, name: &Value, differs: String) -> Refusal {
 
 /// The kubelet writes all of them into one file; the first that names us counts.
 fn add_alias(all: &mut Vec<Value>, alias: &Value) {
-    let names_us =
-        |other: &Value| other["hostnames"].as_array().is_some_and(|names| names.contains(&json!(INTERNAL)));
+    let names_us = |other: &Value| check::items(&other["hostnames"]).any(|name| name == INTERNAL);
     if !all.iter().any(names_us) {
         all.push(alias.clone());
     }
@@ -168,7 +167,7 @@ fn object(member: &mut Value) -> &mut Map<String, Value> {
 }
 
 pub(super) fn named<'a>(all: &'a Value, name: &str) -> Option<&'a Value> {
-    all.as_array()?.iter().find(|one| one["name"] == name)
+    check::items(all).find(|one| one["name"] == name)
 }
 
 /// Whether agents may not mount this volume.

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use super::check::items;
+
 /// What others may add to a container of ours.
 const ADDED: [&str; 4] =
     ["terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "resources"];
@@ -77,15 +79,12 @@ fn covers(ours: &Value, theirs: &Value) -> bool {
 }
 
 fn covers_list(ours: &Value, theirs: &Value) -> bool {
-    let theirs = theirs.as_array().map(Vec::as_slice).unwrap_or_default();
-    ours.as_array().into_iter().flatten().all(|wanted| theirs.iter().any(|found| covers(wanted, found)))
+    items(ours).all(|wanted| items(theirs).any(|found| covers(wanted, found)))
 }
 
 /// What of `theirs` is not of `ours`.
 fn rest<'a>(ours: &'a Value, theirs: &'a Value) -> impl Iterator<Item = &'a Value> {
-    let ours = ours.as_array().map(Vec::as_slice).unwrap_or_default();
-    let theirs = theirs.as_array().into_iter().flatten();
-    theirs.filter(move |found| !ours.iter().any(|wanted| covers(wanted, found)))
+    items(theirs).filter(move |found| !items(ours).any(|wanted| covers(wanted, found)))
 }
 
 /// A variable or a mount that others may add.

@@ -8,6 +8,7 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::Listener,
 };
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -20,7 +21,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -36,8 +37,6 @@ const IDLE: Duration = Duration::from_mins(2);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Many more than the API servers of a cluster open.
 const CONNECTIONS: usize = 1024;
-/// After a failed accept, most often for want of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Why the webhook did not start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -128,24 +127,17 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
+async fn accept(mut listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = async {
             let place = Arc::clone(&room).acquire_owned().await;
-            (place, listener.accept().await)
+            // Tries again by itself, with a breath after a failure such as the want of file descriptors.
+            (place, Listener::accept(&mut listener).await.0)
         };
         let (place, stream) = tokio::select! {
-            (place, accepted) = accepted => (place, accepted),
+            accepted = accepted => accepted,
             () = drain.begun() => return,
-        };
-        let stream = match stream {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                sleep(BREATH).await;
-                continue;
-            }
         };
         let served = connection(stream, acceptor.clone(), router.clone(), drain.clone());
         drain.spawn(async move {
