@@ -63,6 +63,7 @@ openssl openssl
 chromium chromium
 chromedriver chromium-driver
 node nodejs
+javac openjdk-17-jdk-headless
 npm npm
 ip iproute2
 nft nftables

@@ -9,7 +9,7 @@ use super::{
     same,
     wish::{INJECTED, Wish},
 };
-use crate::clients;
+use crate::clients::{self, java};
 
 /// What becomes of a pod.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -135,8 +135,13 @@ fn equip(container: &mut Value, parts: &Parts, warnings: &mut Vec<String>) {
     let name = container["name"].as_str().unwrap_or_default().to_owned();
     let set = list(&mut container["env"]);
     for (variable, value) in &parts.variables {
-        match set.iter().find(|own| own["name"] == *variable) {
+        match set.iter_mut().find(|own| own["name"] == *variable) {
             Some(own) if own["value"] == **value => {}
+            Some(own) if *variable == java::VARIABLE && own["value"].is_string() => {
+                warnings.extend(join(&mut own["value"], parts).map(|option| {
+                    format!("container {name} sets -D{option} in {variable} itself; it is left as it is")
+                }));
+            }
             Some(_) => warnings.push(format!("container {name} sets {variable} itself; it is left as it is")),
             None => set.push(json!({"name": variable, "value": value})),
         }
@@ -149,6 +154,13 @@ fn equip(container: &mut Value, parts: &Parts, warnings: &mut Vec<String>) {
     if !mounts.iter().any(|mount| mount["name"] == TRUST) {
         mounts.push(parts.mount.clone());
     }
+}
+
+/// Puts our options after the container's own, and returns those of its own that it keeps instead.
+fn join(own: &mut Value, parts: &Parts) -> impl Iterator<Item = &'static str> {
+    let joined = java::joined(own.as_str().unwrap_or_default(), &parts.java);
+    *own = joined.value.into();
+    joined.kept.into_iter()
 }
 
 /// The member as a list, which it becomes where it is missing or null.

@@ -1,6 +1,9 @@
 //! What is injected, as Kubernetes writes it.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -9,7 +12,10 @@ use super::{
     config::{Config, Mode, Resources},
     wish::Wish,
 };
-use crate::clients;
+use crate::{
+    clients::{self, Trust, java},
+    tls::{Format, STORE_PASSWORD},
+};
 
 /// The sidecar.
 pub(super) const SIDECAR: &str = "keybearer";
@@ -37,6 +43,8 @@ pub(super) struct Parts {
     pub(super) host_alias: Option<Value>,
     /// What every other container is given.
     pub(super) variables: Vec<(&'static str, String)>,
+    /// What is added to the options that it gives to Java itself.
+    pub(super) java: Vec<java::Group>,
     pub(super) mount: Value,
 }
 
@@ -50,6 +58,7 @@ impl Parts {
             volumes: volumes(config),
             host_alias: is_transparent.then(|| json!({"ip": NOBODY, "hostnames": [INTERNAL]})),
             variables: variables(wish),
+            java: java(wish),
             mount: json!({"name": TRUST, "mountPath": TRUST_DIR, "readOnly": true}),
         }
     }
@@ -199,8 +208,28 @@ fn volumes(config: &Config) -> Vec<Value> {
 /// Every trust variable of `keybearer run`, and in proxy mode every other one, too. Who asks is the sidecar's to know
 /// (`identity.default`): a pod has one identity, and some clients cannot carry it in a proxy's URL.
 fn variables(wish: &Wish) -> Vec<(&'static str, String)> {
-    let url = clients::proxy_url(&format!("127.0.0.1:{}", wish.ports.proxy), None);
-    let all = clients::environment(&url, Path::new(BUNDLE)).zip(clients::SET);
+    let (url, store) = (url(wish), store());
+    let all = clients::environment(&url, trust(&store)).zip(clients::SET);
     let wanted = all.filter(|(_, of)| wish.mode == Mode::Proxy || of.value == clients::Value::Bundle);
-    wanted.map(|((name, value), _)| (name, value.to_string_lossy().into_owned())).collect()
+    let wanted = wanted.filter(|(_, of)| of.value != clients::Value::Java);
+    let java = (java::VARIABLE, java::options(&java(wish)));
+    wanted.map(|((name, value), _)| (name, value.to_string_lossy().into_owned())).chain([java]).collect()
+}
+
+/// What Java is told, likewise.
+fn java(wish: &Wish) -> Vec<java::Group> {
+    let proxy = (wish.mode == Mode::Proxy).then(|| java::proxy(&url(wish)));
+    [java::trust(&trust(&store()))].into_iter().chain(proxy).collect()
+}
+
+fn url(wish: &Wish) -> String {
+    clients::proxy_url(&format!("127.0.0.1:{}", wish.ports.proxy), None)
+}
+
+fn store() -> PathBuf {
+    Format::Pkcs12.beside(Path::new(BUNDLE))
+}
+
+fn trust(store: &Path) -> Trust<'_> {
+    Trust { pem: Path::new(BUNDLE), store, password: STORE_PASSWORD }
 }

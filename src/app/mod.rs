@@ -25,7 +25,7 @@ use crate::{
     proxy::{self, Metrics, Parts, Proxy, Upstream, upstream::Pool},
     ruleset::{self, LoadError, Rules},
     telemetry,
-    tls::{self, Alpn, Authority, Downstream, Leaves},
+    tls::{self, Alpn, Authority, Bundle, Downstream, Leaves},
     vault::{self, Vault},
 };
 
@@ -45,8 +45,6 @@ pub struct App {
     pub admin: SocketAddr,
     /// The certificate that agents are to trust.
     pub ca_pem: String,
-    /// System roots and ours, for agents that can name only one file.
-    pub trust_bundle: String,
     /// The rules in use.
     pub rules: Rules,
     /// Accounts at rest.
@@ -164,7 +162,6 @@ impl App {
             transparent: at.transparent,
             admin: at.admin,
             ca_pem: authority.pem().to_owned(),
-            trust_bundle: tls::trust_bundle(authority.pem()),
             rules,
             vault,
             audit,
@@ -218,7 +215,7 @@ fn open_authority(config: &Config) -> Result<Authority, Error> {
     let dir = config.ca.dir.as_deref().filter(|_| !config.ca.ephemeral);
     let authority = Authority::open(dir)?;
     if let Some(bundle) = &config.ca.bundle {
-        tls::publish_bundle(bundle, authority.pem())?;
+        Bundle::with_roots(authority.pem()).publish(bundle)?;
     }
     Ok(authority)
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Failure, Global, output::Out};
 use crate::{
     config::Config,
-    tls::{Authority, trust_bundle},
+    tls::{self, Authority, Bundle},
 };
 
 /// Show and export the proxy's own certificate authority
@@ -28,15 +28,39 @@ enum Verb {
     #[command(after_help = "Example:
   keybearer ca show")]
     Show,
-    /// Print the CA's certificate as PEM
+    /// Print the CA's certificate
     #[command(after_help = "Examples:
   keybearer ca export > keybearer-ca.pem
-  keybearer ca export --bundle > bundle.pem; export SSL_CERT_FILE=$PWD/bundle.pem")]
+  keybearer ca export --bundle > bundle.pem; export SSL_CERT_FILE=$PWD/bundle.pem
+  keybearer ca export --bundle --format pkcs12 > bundle.p12")]
     Export {
         /// With the system's roots, for clients that can name only one file
         #[arg(long)]
         bundle: bool,
+        /// What it is written as; the password of the trust stores is `changeit`
+        #[arg(long, value_name = "FORMAT", default_value = "pem")]
+        format: Format,
     },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// Text, which most programs read
+    Pem,
+    /// A trust store for Java 8u301 or later
+    Pkcs12,
+    /// A trust store for every Java
+    Jks,
+}
+
+impl From<Format> for tls::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Pem => Self::Pem,
+            Format::Pkcs12 => Self::Pkcs12,
+            Format::Jks => Self::Jks,
+        }
+    }
 }
 
 impl Ca {
@@ -47,8 +71,10 @@ impl Ca {
         let authority = Authority::open(Some(&dir))?;
         match self.verb {
             Verb::Show => show(&authority, &dir, out),
-            Verb::Export { bundle: true } => out.text(&trust_bundle(authority.pem())),
-            Verb::Export { bundle: false } => out.text(authority.pem()),
+            Verb::Export { bundle, format } => {
+                let with = if bundle { Bundle::with_roots } else { Bundle::of_ca };
+                out.bytes(&with(authority.pem()).in_format(format.into()))
+            }
         }
     }
 }

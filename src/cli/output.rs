@@ -44,12 +44,21 @@ impl Out {
 
     /// Prints a line.
     pub(super) fn line(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
-        self.write(format!("{}\n", text.as_ref()).as_bytes())
+        self.bytes(format!("{}\n", text.as_ref()).as_bytes())
     }
 
     /// Prints text as it is.
     pub(super) fn text(&mut self, text: &str) -> Result<(), Failure> {
-        self.write(text.as_bytes())
+        self.bytes(text.as_bytes())
+    }
+
+    /// Prints what may be no text.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let written = self.to.lock().write_all(bytes);
+        self.closing(written)
     }
 
     /// Prints one JSON value.
@@ -102,14 +111,6 @@ impl Out {
             column.set_padding((0, 2));
         });
         self.line(table.trim_fmt())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.is_closed {
-            return Ok(());
-        }
-        let written = self.to.lock().write_all(bytes);
-        self.closing(written)
     }
 
     fn closing(&mut self, written: io::Result<()>) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io::{self, Write as _},
+    io,
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::ExitStatus,
@@ -15,7 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, getpgrp, tcgetpgrp},
 };
-use tempfile::NamedTempFile;
+use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -23,10 +23,11 @@ use tokio::{
 
 use super::{Failure, Global, private::Private};
 use crate::{
-    clients,
+    clients::{self, Trust, java},
     config::Config,
     id::{RoleName, Subject, TenantId, UserId},
-    identity::Mode,
+    identity::{DefaultIdentity, Mode},
+    tls::{Bundle, Format, STORE_PASSWORD},
 };
 
 /// The exit statuses of a command that could not be run (POSIX 2.8.2).
@@ -58,20 +59,25 @@ pub(super) struct Run {
 impl Run {
     /// Runs the command. Its exit status is ours; one that a signal ended is 128 and the signal's number.
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let config = global.load()?;
+        let mut config = global.load()?;
         let subject = self.subject(&config)?;
         let secret_variables = config.secret_variables.clone();
+        if let Some(Subject { tenant, role, user }) = subject.clone() {
+            // For clients that send no user name to a proxy, such as Java's. A proxy that runs has its own default.
+            config.identity.default = Some(DefaultIdentity { tenant, role, user });
+        }
         let private = Private::start(config).await?;
-        let bundle = bundle(&private.ca_pem)
-            .map_err(|error| Failure::new(format!("cannot write the trust bundle: {error}")))?;
+        let trust = folder()?;
+        let bundle = trust.path().join("bundle.pem");
+        Bundle::with_roots(&private.ca_pem).publish(&bundle)?;
         let proxy = clients::proxy_url(&private.address.to_string(), subject.as_ref());
-        let mut command = command(&self.command, &proxy, bundle.path());
+        let mut command = command(&self.command, &proxy, &bundle);
         for name in secret_variables {
             command.env_remove(name);
         }
         let ended = supervised(&mut command, &self.command[0]).await;
         private.stop().await;
-        drop(bundle);
+        drop(trust);
         match code(ended?) {
             0 => Ok(()),
             code => Err(Failure::silent(code)),
@@ -96,15 +102,14 @@ impl Run {
     }
 }
 
-/// A file that only we may read and write, for as long as the command runs.
-fn bundle(ca_pem: &str) -> io::Result<NamedTempFile> {
-    let mut file = tempfile::Builder::new().prefix("keybearer-").suffix(".pem").tempfile()?;
-    file.write_all(crate::tls::trust_bundle(ca_pem).as_bytes())?;
-    file.flush()?;
-    Ok(file)
+/// A folder that only we may read, for as long as the command runs.
+fn folder() -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("keybearer-").tempdir();
+    made.map_err(|error| Failure::new(format!("cannot make a folder for the trust bundle: {error}")))
 }
 
 fn command(words: &[OsString], proxy: &str, bundle: &Path) -> Command {
+    let trust = Trust { pem: bundle, store: &Format::Pkcs12.beside(bundle), password: STORE_PASSWORD };
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     for name in std::env::vars_os().map(|(name, _)| name).filter(is_own) {
@@ -113,7 +118,12 @@ fn command(words: &[OsString], proxy: &str, bundle: &Path) -> Command {
     for name in clients::REMOVED {
         command.env_remove(name);
     }
-    command.envs(clients::environment(proxy, bundle));
+    command.envs(clients::environment(proxy, trust));
+    if let Some(mut options) = std::env::var_os(java::VARIABLE) {
+        // The last of two options counts.
+        options.push(format!(" {}", java::options(&[java::trust(&trust), java::proxy(proxy)])));
+        command.env(java::VARIABLE, options);
+    }
     command
 }
 

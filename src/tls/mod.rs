@@ -1,9 +1,10 @@
 //! Certificates on both sides: the CA and the leaves shown to agents, the roots that providers are checked by.
 //!
 //! [`Authority`] signs, [`Leaves`] keeps one leaf a name, [`Downstream`] serves them to agents;
-//! [`Roots`] and [`upstream_config`] verify providers; [`trust_bundle`] is what agents are told to trust.
+//! [`Roots`] and [`upstream_config`] verify providers; [`Bundle`] is what agents are told to trust.
 
 mod authority;
+mod bundle;
 mod downstream;
 mod leaves;
 mod roots;
@@ -18,9 +19,10 @@ use serde::Deserialize;
 
 pub use self::{
     authority::Authority,
+    bundle::{Bundle, Format, STORE_PASSWORD},
     downstream::Downstream,
     leaves::{Leaves, Metrics},
-    roots::{Roots, publish_bundle, trust_bundle},
+    roots::Roots,
     served::Served,
     upstream::{Alpn, upstream_config},
 };
@@ -33,7 +35,8 @@ pub struct CaConfig {
     pub dir: Option<PathBuf>,
     /// Keeps the CA in memory only: a new one at every start.
     pub ephemeral: bool,
-    /// A file that the proxy writes at its start: the system's roots and the CA, for agents to trust. No key is in it.
+    /// A file that the proxy writes at its start: the system's roots and the CA, for agents to trust, PEM; and beside it
+    /// the same as trust stores for Java, `.p12` and `.jks`. No key is in them.
     pub bundle: Option<PathBuf>,
 }
 
@@ -120,6 +123,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The trust bundle's name is that of another format.
+    #[error("ca.bundle is {0}, but that name is the trust store's beside it; name the PEM file bundle.pem")]
+    BundleName(PathBuf),
     /// The CA's own life is over.
     #[error(
         "the CA expired on {0}; remove ca.pem and ca.key to have a new CA made, which agents must then be given"

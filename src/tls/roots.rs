@@ -1,13 +1,11 @@
-//! Whom we trust, and whom agents are told to trust.
+//! Whom we trust.
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -46,32 +44,6 @@ impl Roots {
     }
 }
 
-/// What an agent needs to trust: the system's roots, for what passes through opaque, and the CA of that PEM text.
-///
-/// On a system without roots it is the CA alone.
-#[must_use]
-pub fn trust_bundle(ca_pem: &str) -> String {
-    let mut bundle = String::new();
-    for certificate in rustls_native_certs::load_native_certs().certs {
-        push_pem(&mut bundle, &certificate);
-    }
-    bundle.push_str(ca_pem);
-    bundle
-}
-
-/// Writes the [`trust_bundle`] where agents read it, whole or not at all.
-///
-/// # Errors
-/// [`Error::Bundle`].
-pub fn publish_bundle(path: &Path, ca_pem: &str) -> Result<(), Error> {
-    let draft = path.with_added_extension("new");
-    let written = fs::write(&draft, trust_bundle(ca_pem))
-        // For everybody to read, whatever the umask: agents are other users.
-        .and_then(|()| fs::set_permissions(&draft, fs::Permissions::from_mode(0o644)))
-        .and_then(|()| fs::rename(&draft, path));
-    written.map_err(|source| Error::Bundle { path: path.to_owned(), source })
-}
-
 fn system() -> Result<RootCertStore, Error> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
@@ -106,19 +78,6 @@ fn file(path: &Path) -> Result<RootCertStore, Error> {
         return Err(wrong("has no certificate"));
     }
     Ok(store)
-}
-
-/// RFC 7468, 64 characters a line.
-fn push_pem(bundle: &mut String, certificate: &[u8]) {
-    bundle.push_str("-----BEGIN CERTIFICATE-----\n");
-    let mut base64 = STANDARD.encode(certificate);
-    while !base64.is_empty() {
-        let rest = base64.split_off(base64.len().min(64));
-        bundle.push_str(&base64);
-        bundle.push('\n');
-        base64 = rest;
-    }
-    bundle.push_str("-----END CERTIFICATE-----\n");
 }
 
 #[cfg(test)]
@@ -169,30 +128,5 @@ mod tests {
     #[test]
     fn the_built_in_roots_are_there() {
         assert!(Roots::Webpki.load().unwrap().len() > 50);
-    }
-
-    #[test]
-    fn a_published_bundle_can_be_read_by_all_and_is_replaced_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bundle.pem");
-        let [one, other] = [(); 2].map(|()| Authority::open(None).unwrap().pem().to_owned());
-        for pem in [one, other] {
-            publish_bundle(&path, &pem).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), trust_bundle(&pem));
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
-        let error = publish_bundle(&dir.path().join("none/bundle.pem"), "").unwrap_err().to_string();
-        assert!(error.contains("ca.bundle"), "{error}");
-    }
-
-    #[test]
-    fn the_bundle_holds_the_systems_roots_and_ends_with_our_ca() {
-        let authority = Authority::open(None).unwrap();
-        let bundle = trust_bundle(authority.pem());
-        assert!(bundle.ends_with(authority.pem()));
-        let read: Vec<_> =
-            CertificateDer::pem_slice_iter(bundle.as_bytes()).collect::<Result<_, _>>().unwrap();
-        assert_eq!(read.split_last().unwrap().1, rustls_native_certs::load_native_certs().certs);
     }
 }

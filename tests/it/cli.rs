@@ -430,6 +430,16 @@ fn the_bundle_is_the_systems_roots_and_ours() {
 }
 
 #[test]
+fn the_bundle_of_a_system_without_roots_is_mozillas_and_ours() {
+    let desk = Desk::new();
+    let ours = desk.done(&["ca", "export"], "").out;
+    let mut command = desk.command(&["ca", "export", "--bundle"]);
+    let bundle = Ran::from(command.env("SSL_CERT_FILE", "/dev/null").output().unwrap()).out;
+    assert!(bundle.ends_with(&ours));
+    assert!(bundle.matches("-----BEGIN CERTIFICATE-----").count() > 100, "{bundle}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_failure() {
     let desk = Desk::new();
     desk.add();

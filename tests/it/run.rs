@@ -10,7 +10,12 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use keybearer::{app::App, clients, config::Config, id::Principal};
+use keybearer::{
+    app::App,
+    clients::{self, Trust},
+    config::Config,
+    id::Principal,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -21,6 +26,8 @@ use crate::support::{
     provider::{Credentials, Provider, Setup, TestAuthority},
     stage::{HOST, POLICY, SECRETS, account},
 };
+
+mod java;
 
 /// A folder with a configuration, a policy and a vault with both tenants' accounts, and a provider.
 struct Home {
@@ -108,18 +115,21 @@ async fn the_command_sees_every_variable_of_the_table_and_none_that_leads_around
     let mut run = home.run(&options, &["env", "-0"]);
     run.env("NO_PROXY", "api.crm.test")
         .env("KEYBEARER_VAULT_KEY", "not for agents")
-        .env("KEYBEARER_LOG", "warn");
+        .env("KEYBEARER_LOG", "warn")
+        .env_remove("JAVA_TOOL_OPTIONS");
     run.envs(clients::REMOVED.iter().map(|name| (name, "elsewhere")));
     let output = run.output().unwrap();
     let seen = environment(&output);
     let url = seen["HTTP_PROXY"].clone().into_string().unwrap();
     assert!(url.starts_with("http://acme%2Fresearcher%2Falice%40acme.example:x@127.0.0.1:"), "{url}");
-    for (name, value) in clients::environment(&url, Path::new(&seen["SSL_CERT_FILE"])) {
+    let pem = Path::new(&seen["SSL_CERT_FILE"]);
+    let trust = Trust { pem, store: &pem.with_extension("p12"), password: "changeit" };
+    for (name, value) in clients::environment(&url, trust) {
         assert_eq!(seen.get(name), Some(&value), "{name}");
     }
     assert!(!seen.keys().any(|name| name.starts_with("KEYBEARER_")), "{seen:?}");
     assert!(!clients::REMOVED.iter().any(|name| seen.contains_key(*name)), "{seen:?}");
-    assert!(!Path::new(&seen["SSL_CERT_FILE"]).exists(), "the trust bundle outlives the command");
+    assert!(!pem.parent().unwrap().exists(), "the trust bundle outlives the command");
 }
 
 #[tokio::test(flavor = "multi_thread")]

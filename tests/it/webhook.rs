@@ -66,6 +66,16 @@ async fn every_pod_of_the_corpus_is_patched_once_and_valid_by_the_schemas_of_kub
     valid(&after);
 }
 
+/// What is told to Java comes after what it was told.
+fn without_ours(one: &Value) -> Value {
+    let mut one = one.clone();
+    for text in one.get_mut("value").as_mut_slice() {
+        let own = text.as_str().unwrap().split(" -Djavax.net.ssl.trustStore=/etc/keybearer/").next().unwrap();
+        **text = json!(own.split(" -Dhttps.proxyHost=127.0.0.1").next());
+    }
+    one
+}
+
 /// Everything that was there is there, in its order; what was added is ours; each container has the bundle.
 fn only_adds(before: &Value, after: &Value) {
     let name = &before["metadata"]["name"];
@@ -77,8 +87,8 @@ fn only_adds(before: &Value, after: &Value) {
         let mut restored = is.clone();
         for (list, key) in [("env", "name"), ("volumeMounts", "mountPath")] {
             let own: Vec<_> = was[list].as_array().into_iter().flatten().map(|one| &one[key]).collect();
-            let kept: Vec<_> =
-                is[list].as_array().into_iter().flatten().filter(|one| own.contains(&&one[key])).collect();
+            let kept = is[list].as_array().into_iter().flatten().filter(|one| own.contains(&&one[key]));
+            let kept: Vec<_> = kept.map(without_ours).collect();
             assert_eq!(
                 json!(kept),
                 json!(was[list].as_array().into_iter().flatten().collect::<Vec<_>>()),
@@ -220,6 +230,13 @@ async fn what_a_pod_sets_itself_stays_and_is_told() {
             "container agent sets grpc_proxy, which may lead around the proxy",
         ]
     );
+    assert_eq!(
+        told("java-own-store").await,
+        [
+            "container agent sets -Djavax.net.ssl.trustStore in JAVA_TOOL_OPTIONS itself; it is left as it is",
+            "container mapped sets JAVA_TOOL_OPTIONS itself; it is left as it is",
+        ]
+    );
     assert_eq!(told("misspelt").await, ["the annotation keybearer.dev/usr is not known"]);
     assert_eq!(
         told("privileged-transparent").await,
@@ -229,6 +246,31 @@ async fn what_a_pod_sets_itself_stays_and_is_told() {
         ]
     );
     assert_eq!(told("restricted").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn java_is_told_after_what_its_container_tells_it() {
+    let cluster = Cluster::start("{}");
+    let trust = "-Djavax.net.ssl.trustStore=/etc/keybearer/ca/bundle.p12 -Djavax.net.ssl.trustStoreType=PKCS12 \
+                 -Djavax.net.ssl.trustStorePassword=changeit";
+    let proxy = "-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=7080 -Dhttp.proxyHost=127.0.0.1 \
+                 -Dhttp.proxyPort=7080 -Dhttp.nonProxyHosts=localhost|127.*|[::1]";
+    for (name, own, ours) in [
+        ("java", "-XX:MaxRAMPercentage=75 -javaagent:/otel/agent.jar ", format!("{trust} {proxy}")),
+        ("java-transparent", "-Xmx1g ", trust.to_owned()),
+        ("java-own-store", "-Djavax.net.ssl.trustStore=/app/trust.jks ", proxy.to_owned()),
+        ("minimal", "", format!("{trust} {proxy}")),
+        ("transparent", "", trust.to_owned()),
+    ] {
+        let pod = pod(name);
+        let once = cluster.create(&pod).await.allowed();
+        let after = once.applied(&pod);
+        let mut told = after["spec"]["containers"][0]["env"].as_array().unwrap().iter();
+        let told = told.find(|one| one["name"] == "JAVA_TOOL_OPTIONS").unwrap();
+        assert_eq!(told["value"], format!("{own}{ours}"), "{name}");
+        let again = cluster.create(&after).await.allowed();
+        assert_eq!((again.patch, again.warnings), (Value::Null, once.warnings), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -100,12 +100,15 @@ async fn a_proxy_with_the_sidecars_environment_is_ready_and_shows_agents_the_cer
     assert!(audit.contains(r#""tenant":"a$$b""#) || told.contains("a$$b"), "{told}\n{audit}");
 
     let shared = root.path().join("etc/keybearer/ca");
-    let files: Vec<_> = fs::read_dir(&shared).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(files, [shared.join("bundle.pem")]);
-    let bundle = fs::read_to_string(&files[0]).unwrap();
+    let mut files: Vec<_> = fs::read_dir(&shared).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files, ["bundle.jks", "bundle.p12", "bundle.pem"].map(|name| shared.join(name)));
+    let bundle = fs::read_to_string(&files[2]).unwrap();
     let own = fs::read_to_string(root.path().join("run/keybearer/ca/ca.pem")).unwrap();
     assert!(bundle.ends_with(&own) && !bundle.contains("PRIVATE KEY"));
-    assert_eq!(fs::metadata(&files[0]).unwrap().permissions().mode() & 0o777, 0o644);
+    for file in files {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 //! One table, used by `keybearer run` for a process on this machine and meant for whoever else starts agents. What is
 //! proved by a test with the real client is in README.md; the source of the rest stands beside it.
 
+pub mod java;
+
 use std::{ffi::OsString, path::Path};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,6 +18,8 @@ pub enum Value {
     Proxy,
     /// The file with the system's roots and the proxy's CA.
     Bundle,
+    /// Both, as options of Java's, after those that are there.
+    Java,
     /// Always this.
     Text(&'static str),
 }
@@ -134,6 +138,11 @@ pub const SET: &[Variable] = &[
         Value::Bundle,
         "programs from nixpkgs: https://nix.dev/manual/nix/latest/command-ref/env-common",
     ),
+    variable(
+        java::VARIABLE,
+        Value::Java,
+        "Java: https://docs.oracle.com/en/java/javase/21/docs/api/java.base/java/net/doc-files/net-properties.html",
+    ),
 ];
 
 /// What would lead a program around the proxy if it stood in the environment, and is therefore removed.
@@ -174,16 +183,28 @@ pub fn proxy_url(address: &str, subject: Option<&Subject>) -> String {
     format!("http://{}:x@{address}", utf8_percent_encode(&name, &USER_NAME))
 }
 
-/// Every variable with its value, for a program that is to use this proxy and trust this bundle.
+/// The certificates to trust, in two formats.
+#[derive(Debug, Clone, Copy)]
+pub struct Trust<'a> {
+    /// The bundle.
+    pub pem: &'a Path,
+    /// The same for Java, PKCS #12.
+    pub store: &'a Path,
+    /// What Java opens that with: no secret.
+    pub password: &'a str,
+}
+
+/// Every variable with its value, for a program that is to use this proxy and trust these certificates.
 pub fn environment<'a>(
     proxy_url: &'a str,
-    bundle: &'a Path,
+    trust: Trust<'a>,
 ) -> impl Iterator<Item = (&'static str, OsString)> + 'a {
     SET.iter().map(move |variable| {
         let value = match variable.value {
             Value::Proxy => OsString::from(proxy_url),
-            Value::Bundle => OsString::from(bundle),
+            Value::Bundle => OsString::from(trust.pem),
             Value::Text(text) => OsString::from(text),
+            Value::Java => java::options(&[java::trust(&trust), java::proxy(proxy_url)]).into(),
         };
         (variable.name, value)
     })
