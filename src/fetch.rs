@@ -57,6 +57,9 @@ pub enum Error {
         /// In bytes.
         limit: usize,
     },
+    /// No whole answer to a [`Question`].
+    #[error("the exchange broke")]
+    Unanswered(#[from] Unanswered),
     /// Not done in time.
     #[error("no complete answer within {0:?}")]
     Timeout(Duration),
@@ -121,6 +124,28 @@ pub enum Unanswered {
         /// What it began with.
         status: StatusCode,
     },
+}
+
+/// Connects, asks once, and reads the answer, of at most `limit_bytes`; all of it within `limit`. As with [`get`], `http` is
+/// taken for a host whose every address is loopback; a redirect is an answer like any other.
+///
+/// # Errors
+/// [`Error`].
+pub async fn call(
+    url: &Url,
+    tls: &ClientConfig,
+    question: Question,
+    limit_bytes: usize,
+    limit: Duration,
+) -> Result<Answer, Error> {
+    let called = async {
+        let tcp = url.connect().await?;
+        if url.cleartext {
+            return Ok(exchange(tcp, url, question, limit_bytes).await?);
+        }
+        Ok(exchange(url.secure(tcp, tls).await?, url, question, limit_bytes).await?)
+    };
+    timeout(limit, called).await.unwrap_or(Err(Error::Timeout(limit)))
 }
 
 /// Asks once over `stream`, which must lead to the URL's host, and reads the answer, of at most `limit_bytes`. Nothing is

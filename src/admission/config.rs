@@ -10,16 +10,20 @@ use std::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::certificate::SelfManaged;
+
 /// The `webhook:` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where API servers connect.
     pub listen: SocketAddr,
-    /// The server's certificate chain, PEM. It is read again when it changes.
-    pub certificate: PathBuf,
+    /// The server's certificate chain, PEM. It is read again when it changes. None: it makes its own.
+    pub certificate: Option<PathBuf>,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// A certificate of its own.
+    pub self_managed: SelfManaged,
     /// Whether a pod must ask to be injected; otherwise every pod that comes here is, unless it says no.
     pub opt_in: bool,
     /// What pods use that do not say it.
@@ -54,8 +58,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443)),
-            certificate: "/etc/keybearer/tls/tls.crt".into(),
+            certificate: Some("/etc/keybearer/tls/tls.crt".into()),
             key: "/etc/keybearer/tls/tls.key".into(),
+            self_managed: SelfManaged::default(),
             opt_in: true,
             mode: Mode::default(),
             identity_required: true,

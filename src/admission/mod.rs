@@ -11,7 +11,10 @@
 //! inject  the parts put into the pod, and the difference as a patch
 //! review  AdmissionReview around it
 //! ```
+//!
+//! Where it has no certificate from somebody else, it keeps one of its own: [`SelfManaged`].
 
+mod certificate;
 mod check;
 mod config;
 mod inject;
@@ -24,6 +27,7 @@ mod server;
 mod wish;
 
 pub use self::{
+    certificate::SelfManaged,
     config::{Config, Mode, Ports, Quantity, QuantityError, Redirect, Resources},
     inject::{Mutation, inject, inject_ephemeral},
     refusal::Refusal,

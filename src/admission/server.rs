@@ -25,8 +25,12 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{config::Config, review};
-use crate::{drain::Drain, telemetry, tls::Served};
+use super::{certificate, config::Config, review};
+use crate::{
+    drain::Drain,
+    telemetry,
+    tls::{Served, server_config},
+};
 
 /// etcd takes objects up to 1.5 MiB and an API server requests up to 3; a review holds two objects.
 const LARGEST_BODY: usize = 8 << 20;
@@ -64,8 +68,12 @@ pub enum Error {
 pub async fn start(config: Config, drain: &Drain) -> Result<SocketAddr, Error> {
     let address = config.listen;
     let bind = |source| Error::Bind { address, source };
-    let tls = Served::open(config.certificate.clone(), config.key.clone())?.server_config();
-    let router = router(config)?;
+    let registry = telemetry::registry()?;
+    let tls = match config.certificate.clone() {
+        Some(certificate) => Served::open(certificate, config.key.clone())?.server_config(),
+        None => server_config(certificate::keep(config.self_managed.clone(), &registry, drain)?),
+    };
+    let router = router(config, registry)?;
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let bound = listener.local_addr().map_err(bind)?;
     drain.spawn(accept(listener, TlsAcceptor::from(tls), router, drain.clone()));
@@ -78,8 +86,7 @@ struct Desk {
     reviews: IntCounterVec,
 }
 
-fn router(config: Config) -> Result<Router, Error> {
-    let registry = telemetry::registry()?;
+fn router(config: Config, registry: Registry) -> Result<Router, Error> {
     let reviews = IntCounterVec::new(
         Opts::new("keybearer_admission_reviews_total", "Pods that API servers asked about"),
         &["outcome"],

@@ -9,7 +9,7 @@ use crate::{admission, drain::Drain, telemetry};
 ///
 /// Answers API servers at `POST /mutate` over TLS until it is told to stop (SIGTERM, SIGINT). What it injects is
 /// `webhook:` of the configuration; its certificate is read again when the files change. It asks the cluster nothing
-/// and needs no rights in it.
+/// and needs no rights in it, unless it keeps a certificate of its own (`webhook.certificate: null`).
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   keybearer webhook --config /etc/keybearer/webhook.yaml")]

@@ -63,8 +63,11 @@ impl Config {
         if let Some(path) = &mut self.admin.token_file {
             place(path);
         }
-        place(&mut self.webhook.certificate);
+        if let Some(path) = &mut self.webhook.certificate {
+            place(path);
+        }
         place(&mut self.webhook.key);
+        place(&mut self.webhook.self_managed.service_account);
         if let Some(path) = &mut self.ca.bundle {
             place(path);
         }

@@ -19,11 +19,11 @@ use serde::Deserialize;
 
 pub use self::{
     authority::Authority,
-    bundle::{Bundle, Format, STORE_PASSWORD},
+    bundle::{Bundle, Format, STORE_PASSWORD, certificate_pem},
     downstream::Downstream,
     leaves::{Leaves, Metrics},
     roots::Roots,
-    served::Served,
+    served::{Served, server_config},
     upstream::{Alpn, upstream_config},
 };
 

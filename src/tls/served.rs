@@ -54,9 +54,7 @@ impl Served {
     /// TLS 1.2 and 1.3 with the certificate of the day; HTTP/2 and HTTP/1.1.
     #[must_use]
     pub fn server_config(self: Arc<Self>) -> Arc<ServerConfig> {
-        let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(self);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Arc::new(config)
+        server_config(self)
     }
 
     /// Takes the files anew if they have changed.
@@ -85,6 +83,14 @@ impl Served {
             }
         }
     }
+}
+
+/// TLS 1.2 and 1.3 with the certificate that this gives; HTTP/2 and HTTP/1.1.
+#[must_use]
+pub fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerConfig> {
+    let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 impl Pair {

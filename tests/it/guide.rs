@@ -107,6 +107,7 @@ fn every_metric_is_in_the_documentation() {
         include_str!("../../src/ruleset/metrics.rs"),
         include_str!("../../src/tls/leaves.rs"),
         include_str!("../../src/admission/server.rs"),
+        include_str!("../../src/admission/certificate/mod.rs"),
     ];
     let names: Vec<&str> = sources
         .iter()

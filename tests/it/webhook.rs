@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use cluster::{Cluster, Reviewed, by_an_api_server, pair};
 
+mod api_server;
 mod cluster;
+mod own;
 mod sidecar;
 
 const INJECTED: [&str; 5] = [

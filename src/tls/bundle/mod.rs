@@ -84,7 +84,7 @@ impl Bundle {
     #[must_use]
     pub fn pem(&self) -> String {
         let mut pem = String::new();
-        self.roots.iter().for_each(|root| push_pem(&mut pem, root));
+        self.roots.iter().for_each(|root| pem.push_str(&certificate_pem(root)));
         pem + &self.ca_pem
     }
 
@@ -132,17 +132,18 @@ fn publish(path: &Path, content: &[u8]) -> std::io::Result<()> {
     fs::rename(&draft, path)
 }
 
-/// RFC 7468, 64 characters a line.
-fn push_pem(bundle: &mut String, certificate: &[u8]) {
-    bundle.push_str("-----BEGIN CERTIFICATE-----\n");
+/// A certificate as PEM: RFC 7468, 64 characters a line.
+#[must_use]
+pub fn certificate_pem(certificate: &[u8]) -> String {
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
     let mut base64 = STANDARD.encode(certificate);
     while !base64.is_empty() {
         let rest = base64.split_off(base64.len().min(64));
-        bundle.push_str(&base64);
-        bundle.push('\n');
+        pem.push_str(&base64);
+        pem.push('\n');
         base64 = rest;
     }
-    bundle.push_str("-----END CERTIFICATE-----\n");
+    pem + "-----END CERTIFICATE-----\n"
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use keybearer::drain::Drain;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -229,19 +229,34 @@ fn added(container: &mut Value, list: &str, item: Value) {
 /// An HTTPS client that makes a connection for each request.
 pub(super) struct Client {
     address: SocketAddr,
+    name: ServerName<'static>,
     roots: Arc<RootCertStore>,
     versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 impl Client {
     fn new(address: SocketAddr, certificate: &str) -> Self {
+        Self { name: address.ip().into(), ..Self::of_service(address, certificate, "localhost") }
+    }
+
+    /// As an API server asks for a Service, trusting these CAs.
+    pub(super) fn of_service(address: SocketAddr, trusted: &str, name: &'static str) -> Self {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()).unwrap();
-        Self { address, roots: Arc::new(roots), versions: rustls::ALL_VERSIONS.to_vec() }
+        let certificates = CertificateDer::pem_slice_iter(trusted.as_bytes());
+        certificates.for_each(|certificate| roots.add(certificate.unwrap()).unwrap());
+        let name = name.try_into().unwrap();
+        Self { address, name, roots: Arc::new(roots), versions: rustls::ALL_VERSIONS.to_vec() }
+    }
+
+    /// The certificate that is shown.
+    pub(super) async fn shown(&self) -> std::io::Result<CertificateDer<'static>> {
+        let tls = self.connect(b"http/1.1").await?;
+        Ok(tls.get_ref().1.peer_certificates().unwrap()[0].clone())
     }
 
     pub(super) fn with_version(&self, version: &'static SupportedProtocolVersion) -> Self {
-        Self { address: self.address, roots: Arc::clone(&self.roots), versions: vec![version] }
+        let (name, roots) = (self.name.clone(), Arc::clone(&self.roots));
+        Self { address: self.address, name, roots, versions: vec![version] }
     }
 
     async fn connect(&self, alpn: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
@@ -251,7 +266,7 @@ impl Client {
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
         let tcp = TcpStream::connect(self.address).await?;
-        let tls = TlsConnector::from(Arc::new(config)).connect(self.address.ip().into(), tcp).await?;
+        let tls = TlsConnector::from(Arc::new(config)).connect(self.name.clone(), tcp).await?;
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(alpn));
         Ok(tls)
     }
