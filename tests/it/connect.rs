@@ -75,17 +75,9 @@ impl Ground {
         execute(&self.stage, command).await
     }
 
-    async fn ask(&self) -> Asked {
-        let command = Command::Connect { account: ACCOUNT.parse().unwrap(), metadata: [].into() };
-        match self.execute(command).await {
-            Ok(Reply::Asked(asked)) => *asked,
-            other => panic!("{other:?}"),
-        }
-    }
-
     /// A person answers. Where they landed, what they read, and what whoever waits is told.
     async fn answered(&self, name: &str, answer: Answer<'_>) -> (String, String, Result<Reply, Error>) {
-        let asked = self.ask().await;
+        let asked = asked(&self.stage).await;
         let browser = Browser::start(&self.stage.authority).await;
         let landed = walk(&browser, &asked.url, &self.callback, name, answer).await;
         let page = browser.text("body").await;
@@ -106,6 +98,15 @@ async fn execute(stage: &Stage, command: Command) -> Result<Reply, Error> {
     let socket = stage.dir().join("data/admin.sock");
     let client = Client::find(&socket, &Drain::default()).await.unwrap().unwrap();
     client.execute(&command).await
+}
+
+/// A consent that somebody is asked for, with its URL.
+async fn asked(stage: &Stage) -> Asked {
+    let command = Command::Connect { account: ACCOUNT.parse().unwrap(), metadata: [].into() };
+    match execute(stage, command).await {
+        Ok(Reply::Asked(asked)) => *asked,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Calls the admin listener under a name.
@@ -199,7 +200,7 @@ async fn who_declines_or_was_not_asked_connects_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_only_looks_at_the_callback_does_not_use_it_up() {
     let ground = Ground::new().await;
-    let asked = ground.ask().await;
+    let asked = asked(&ground.stage).await;
     let state = asked.url.split(['?', '&']).find(|pair| pair.starts_with("state=")).unwrap();
     let query = format!("{state}&code=x");
     assert!(ground.come("HEAD", &query).await.starts_with("HTTP/1.1 405"));

@@ -5,13 +5,13 @@ use axum::body::Body;
 use http::{Request, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
 use keybearer::{
-    admin::{Asked, Command, Error, Listed, Reply},
+    admin::{Command, Error, Listed, Reply},
     id::AccountKey,
     vault::{Account, Grant, Material, NewAccount},
 };
 use serde_json::json;
 
-use super::{ACCOUNT, call, code, execute};
+use super::{ACCOUNT, asked, call, code, execute};
 use crate::support::{
     direct::Direct,
     issuer::{CLIENT, CLIENT_SECRET, Cause, Expiry, Issuer, Profile, Step, Why},
@@ -59,17 +59,9 @@ impl Ground {
         execute(&self.stage, command).await
     }
 
-    async fn ask(&self) -> Asked {
-        let command = Command::Connect { account: ACCOUNT.parse().unwrap(), metadata: [].into() };
-        match self.execute(command).await {
-            Ok(Reply::Asked(asked)) => *asked,
-            other => panic!("{other:?}"),
-        }
-    }
-
     /// A person consents and is sent back: the page that they read, and what whoever waits is told.
     async fn consent(&self) -> (String, Result<Reply, Error>) {
-        let asked = self.ask().await;
+        let asked = asked(&self.stage).await;
         let page = open(&visit(&self.issuer, &self.stage.authority, &asked.url).await).await;
         (page, self.execute(Command::Consent { id: asked.id }).await)
     }
