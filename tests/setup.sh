@@ -59,6 +59,8 @@ cc gcc
 curl curl
 git git
 wget wget
+gh gh
+skopeo skopeo
 openssl openssl
 chromium chromium
 chromedriver chromium-driver

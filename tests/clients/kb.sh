@@ -5,6 +5,8 @@ set -eu
 tenant=${KB_TENANTS%%,*}
 secret=$(printf '%s' "${KB_CREDENTIALS:-}" | sed -n "s/.*\"$tenant\": *\"\([^\"]*\)\".*/\1/p")
 secret=${secret:-placeholder-from-the-agent}
+# What every package of registry.py holds.
+mark='made by a registry of the tests'
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'finish $?' EXIT

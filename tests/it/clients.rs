@@ -28,22 +28,23 @@ pub(crate) mod proxy;
 pub(crate) mod rows;
 mod table;
 
-use rows::{ROWS, Row, Tool, Way};
+use rows::{Row, Tool, Way};
 use table::table;
 
 /// The host of the connector that the plain clients call.
 const PLAIN: &str = "api.provider.test";
-pub(crate) const NAMES: [&str; 5] = [PLAIN, "api.openai.com", "api.anthropic.com", "github.com", "localhost"];
+pub(crate) const NAMES: [&str; 6] =
+    [PLAIN, "api.openai.com", "api.anthropic.com", "github.com", "api.github.com", "localhost"];
 /// What the clients send where they must send some credential; nothing of it may arrive.
 pub(crate) const PLACEHOLDER: &str = "placeholder-from-the-agent";
 /// The slowest client, `CrewAI`, took 21 s on two busy cores.
 pub(crate) const LIMIT: Duration = Duration::from_mins(2);
 pub(crate) const AT_ONCE: usize = 3;
 
-struct Outcome {
-    row: &'static Row,
-    way: Way,
-    end: End,
+pub(crate) struct Outcome {
+    pub(crate) row: &'static Row,
+    pub(crate) way: Way,
+    pub(crate) end: End,
 }
 
 pub(crate) enum End {
@@ -114,7 +115,11 @@ fn readme_shows_the_clients_as_they_behaved() {
     let (before, rest) =
         text.split_once("<!-- clients:begin -->\n").expect("README.md has a mark clients:begin");
     let (shown, after) = rest.split_once("<!-- clients:end -->").expect("README.md has a mark clients:end");
-    let table = table(&report().outcomes, shown);
+    let outcomes: Vec<&Outcome> =
+        report().outcomes.iter().chain(crate::transparent::clients::outcomes()).collect();
+    let table = table(&outcomes, shown);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    std::fs::write(target.join("clients.md"), &table).unwrap();
     if std::env::var_os("TEST_REFRESH").is_some() {
         let fresh = format!("{before}<!-- clients:begin -->\n{table}<!-- clients:end -->{after}");
         std::fs::write(&readme, fresh).unwrap();
@@ -130,20 +135,22 @@ fn readme_shows_the_clients_as_they_behaved() {
 fn report() -> &'static Report {
     static REPORT: OnceLock<Report> = OnceLock::new();
     REPORT.get_or_init(|| {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let report = runtime.block_on(run_all());
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-        std::fs::write(target.join("clients.md"), table(&report.outcomes, "")).unwrap();
+        let report = to_its_end(run_all());
         let skipped = report.outcomes.iter().filter(|outcome| matches!(outcome.end, End::Skipped(_))).count();
         tell(&format!("{} runs, {skipped} skipped", report.outcomes.len()));
         report
     })
 }
 
+/// Runs what several tests ask for.
+pub(crate) fn to_its_end<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(work)
+}
+
 async fn run_all() -> Report {
     let stage = proxy::stage().await;
-    let jobs = ROWS.iter().flat_map(|row| row.ways.iter().map(move |way| (row, *way)));
+    let jobs = rows::all().flat_map(|row| row.ways.iter().map(move |way| (row, *way)));
     let outcomes =
         stream::iter(jobs).map(|(row, way)| measured(row, way, &stage)).buffered(AT_ONCE).collect().await;
     let denied = |event: &Value| event["error"] == "destination_denied";
@@ -197,6 +204,7 @@ pub(crate) fn command(row: &Row) -> Result<Command, String> {
         Tool::Program(name) => on_path(name).map(|_| PathBuf::from("sh")),
         Tool::Python => there(tests.join(".cache/venv/bin/python")),
         Tool::Node => there(tests.join("clients/node_modules")).and_then(|_| on_path("node")),
+        Tool::Deno => there(tests.join("clients/node_modules/@deno")).map(|_| PathBuf::from("sh")),
     }?;
     let mut command = Command::new(program);
     command.arg(tests.join("clients").join(row.script)).kill_on_drop(true);
@@ -221,6 +229,7 @@ fn settings(command: &mut Command, row: &Row, way: Way, stage: &Stage, home: &Te
         Way::Header => format!("http://{}", stage.proxy()),
         Way::ProxyUser => stage.proxy_url("acme", "researcher"),
         Way::DeadProxy => "http://127.0.0.1:1".to_owned(),
+        Way::Transparent => unreachable!("that takes a pod"),
     };
     let direct = way == Way::DeadProxy;
     let base = if direct {
@@ -233,8 +242,8 @@ fn settings(command: &mut Command, row: &Row, way: Way, stage: &Stage, home: &Te
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         command.env(name, &url);
     }
-    if !row.ca.is_empty() {
-        command.env(row.ca, if direct { stage.roots_file() } else { stage.ca_file() });
+    if let Some(variable) = row.ca.variable() {
+        command.env(variable, if direct { stage.roots_file() } else { stage.ca_file() });
     }
     command.env("KB_BASE", base).env("KB_TENANTS", "acme,globex").env("KB_ROLE", "researcher");
     command.env("KB_IDENTITY", if way == Way::ProxyUser { "proxy" } else { "header" });
@@ -245,7 +254,7 @@ fn settings(command: &mut Command, row: &Row, way: Way, stage: &Stage, home: &Te
     command.envs(row.env.iter().copied());
 }
 
-fn announce(outcome: &Outcome, took: Duration) {
+pub(crate) fn announce(outcome: &Outcome, took: Duration) {
     let who = format!("{} ({:?}, {:.1} s)", outcome.row.client, outcome.way, took.as_secs_f32());
     match &outcome.end {
         End::Passed(detail) => eprintln!("clients: {who}: ok {detail}"),
@@ -260,7 +269,7 @@ fn tell(line: &str) {
 }
 
 /// Where everything has been installed, as `make test` does, `TEST_NO_SKIP` makes a skip a failure.
-fn failure(outcome: &Outcome) -> Option<String> {
+pub(crate) fn failure(outcome: &Outcome) -> Option<String> {
     match &outcome.end {
         End::Failed(why) => Some(format!("{} ({:?}): {why}", outcome.row.client, outcome.way)),
         End::Skipped(why) if std::env::var_os("TEST_NO_SKIP").is_some() => {

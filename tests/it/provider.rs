@@ -34,7 +34,7 @@ impl Ground {
     async fn new(speaks: Speaks, validity: Validity) -> Self {
         let authority = TestAuthority::new();
         let credentials = Credentials::from_iter([("acme-secret", "acme"), ("globex-secret", "globex")]);
-        let setup = Setup { names: vec![NAME.to_owned()], credentials, speaks, validity };
+        let setup = Setup { names: vec![NAME.to_owned()], credentials, speaks, validity, ..Setup::default() };
         let provider = Provider::start(&authority, setup).await;
         Self { authority, provider }
     }

@@ -11,7 +11,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-mod clients;
+pub(crate) mod clients;
 mod destinations;
 mod rules;
 mod tunnels;
@@ -37,14 +37,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// A pod with the clients' connectors.
 async fn pod(test: &str, egress: &'static str, config: &'static str) -> Option<Pod> {
     let (policies, accounts) = (proxy::policies(), proxy::accounts());
-    Pod::start(test, Making { policies, accounts, egress, config, redirect: &[] }).await
+    Pod::start(test, Making { policies, accounts, egress, config, ..Making::default() }).await
 }
 
 /// A pod with one account, for tests of what is refused.
 async fn small_pod(test: &str, redirect: &'static [&'static str]) -> Option<Pod> {
+    Pod::start(test, Making { redirect, ..small() }).await
+}
+
+fn small() -> Making {
     let accounts = vec![account("acme", "plain", Principal::Tenant, SECRETS[0].1)];
-    let making = Making { policies: proxy::policies(), accounts, egress: "", config: "", redirect };
-    Pod::start(test, making).await
+    Making { policies: proxy::policies(), accounts, ..Making::default() }
 }
 
 /// TLS to an address, with a server name of the test's choice (an address makes none), trusting only `roots`.
@@ -52,14 +55,22 @@ async fn tls(
     pod: &Pod,
     address: &str,
     name: &str,
+    trusting: (&str, std::path::PathBuf),
+) -> std::io::Result<TlsStream<TcpStream>> {
+    tls_over(pod.connect(address), name, trusting).await
+}
+
+async fn tls_over(
+    stream: TcpStream,
+    name: &str,
     (alpn, roots): (&str, std::path::PathBuf),
-) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut store = RootCertStore::empty();
     store.add(CertificateDer::from_pem_file(roots).unwrap()).unwrap();
     let mut config = ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
     config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, pod.connect(address)).await
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 /// HTTP inside TLS that the proxy ended.

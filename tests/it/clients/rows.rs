@@ -6,8 +6,7 @@ pub(crate) struct Row {
     pub(crate) tool: Tool,
     pub(crate) script: &'static str,
     pub(crate) env: &'static [(&'static str, &'static str)],
-    /// The one CA variable that is set for it; so it is shown which one it reads.
-    pub(crate) ca: &'static str,
+    pub(crate) ca: Ca,
     pub(crate) ways: &'static [Way],
     /// `https://` and a host of the provider's.
     pub(crate) base: &'static str,
@@ -19,6 +18,27 @@ pub(crate) enum Tool {
     Program(&'static str),
     Python,
     Node,
+    Deno,
+}
+
+/// How a client is told whom to trust.
+#[derive(Clone, Copy)]
+pub(crate) enum Ca {
+    /// The one variable that is set for it; so it is shown which one it reads.
+    Variable(&'static str),
+    /// An option of its own. Its script finds the file's name in `KB_CA`.
+    Option(&'static str),
+    Unneeded,
+}
+
+impl Ca {
+    pub(crate) fn variable(self) -> Option<&'static str> {
+        match self {
+            Self::Variable(name) => Some(name),
+            Self::Option(_) => Some("KB_CA"),
+            Self::Unneeded => None,
+        }
+    }
 }
 
 /// How a client says who asks.
@@ -30,18 +50,23 @@ pub(crate) enum Way {
     ProxyUser,
     /// Given a proxy where nobody listens, and a provider that it can reach without one.
     DeadProxy,
+    /// No proxy variable at all, in a pod whose connections are redirected: for each, and in no list of `ways`.
+    Transparent,
 }
 
 const BOTH: &[Way] = &[Way::Header, Way::ProxyUser];
+/// It cannot be told to send a header.
+const USER: &[Way] = &[Way::ProxyUser];
 
-pub(crate) static ROWS: &[Row] = &[
+/// What calls providers, with its tenant's credential. In a pod each says who asks.
+pub(crate) static AGENTS: &[Row] = &[
     Row {
         client: "curl, HTTP/1.1",
         does: "call, upload after 100-continue, trailer, events",
         tool: Tool::Program("curl"),
         script: "curl.sh",
         env: &[("CURL_HTTP", "1.1")],
-        ca: "CURL_CA_BUNDLE",
+        ca: Ca::Variable("CURL_CA_BUNDLE"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -51,7 +76,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Program("curl"),
         script: "curl.sh",
         env: &[("CURL_HTTP", "2")],
-        ca: "CURL_CA_BUNDLE",
+        ca: Ca::Variable("CURL_CA_BUNDLE"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -61,7 +86,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Program("curl"),
         script: "curl_absolute.sh",
         env: &[],
-        ca: "",
+        ca: Ca::Unneeded,
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -71,7 +96,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Program("wget"),
         script: "wget.sh",
         env: &[],
-        ca: "KB_CA",
+        ca: Ca::Option("--ca-certificate"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -81,7 +106,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Program("git"),
         script: "git.sh",
         env: &[],
-        ca: "GIT_SSL_CAINFO",
+        ca: Ca::Variable("GIT_SSL_CAINFO"),
         ways: BOTH,
         base: "https://github.com",
     },
@@ -91,7 +116,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "requests_.py",
         env: &[],
-        ca: "REQUESTS_CA_BUNDLE",
+        ca: Ca::Variable("REQUESTS_CA_BUNDLE"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -101,7 +126,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "httpx_h2.py",
         env: &[],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -111,7 +136,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "aiohttp_.py",
         env: &[],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -121,7 +146,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "websockets_.py",
         env: &[],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -131,7 +156,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "grpc_.py",
         env: &[],
-        ca: "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        ca: Ca::Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -141,7 +166,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "openai_sdk.py",
         env: &[],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: BOTH,
         base: "https://api.openai.com",
     },
@@ -151,7 +176,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "anthropic_sdk.py",
         env: &[],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: BOTH,
         base: "https://api.anthropic.com",
     },
@@ -161,7 +186,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "crewai_tool.py",
         env: &[("KB_MODEL_BASE", "https://api.openai.com")],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: &[Way::Header],
         base: "https://api.provider.test",
     },
@@ -171,7 +196,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Python,
         script: "langgraph_node.py",
         env: &[],
-        ca: "SSL_CERT_FILE",
+        ca: Ca::Variable("SSL_CERT_FILE"),
         ways: &[Way::Header],
         base: "https://api.provider.test",
     },
@@ -181,7 +206,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Node,
         script: "undici.mjs",
         env: &[],
-        ca: "NODE_EXTRA_CA_CERTS",
+        ca: Ca::Variable("NODE_EXTRA_CA_CERTS"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -191,7 +216,7 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Node,
         script: "ws.mjs",
         env: &[],
-        ca: "NODE_EXTRA_CA_CERTS",
+        ca: Ca::Variable("NODE_EXTRA_CA_CERTS"),
         ways: BOTH,
         base: "https://api.provider.test",
     },
@@ -201,8 +226,97 @@ pub(crate) static ROWS: &[Row] = &[
         tool: Tool::Node,
         script: "fetch_bare.mjs",
         env: &[("NODE_USE_ENV_PROXY", "1")],
-        ca: "NODE_EXTRA_CA_CERTS",
+        ca: Ca::Variable("NODE_EXTRA_CA_CERTS"),
         ways: &[Way::DeadProxy],
         base: "https://localhost",
     },
+    Row {
+        client: "Deno, own `fetch`",
+        does: "calls side by side, streamed upload, events",
+        tool: Tool::Deno,
+        script: "deno.sh",
+        env: &[],
+        ca: Ca::Variable("DENO_CERT"),
+        ways: BOTH,
+        base: "https://api.provider.test",
+    },
+    Row {
+        client: "gh, a Go program",
+        does: "reads a repository, opens an issue",
+        tool: Tool::Program("gh"),
+        script: "gh.sh",
+        env: &[],
+        ca: Ca::Variable("SSL_CERT_FILE"),
+        ways: BOTH,
+        base: "https://api.github.com",
+    },
 ];
+
+/// What fetches packages, without a credential. In a pod they are who the configuration says.
+pub(crate) static PACKAGE_MANAGERS: &[Row] = &[
+    Row {
+        client: "pip",
+        does: "installs a package from pypi.org and files.pythonhosted.org",
+        tool: Tool::Python,
+        script: "pip_.py",
+        env: &[],
+        ca: Ca::Variable("PIP_CERT"),
+        ways: USER,
+        base: "https://pypi.org",
+    },
+    Row {
+        client: "npm",
+        does: "installs a package from registry.npmjs.org",
+        tool: Tool::Program("npm"),
+        script: "npm.sh",
+        env: &[],
+        ca: Ca::Variable("NPM_CONFIG_CAFILE"),
+        ways: USER,
+        base: "https://registry.npmjs.org",
+    },
+    Row {
+        client: "cargo",
+        does: "adds and fetches a crate from index.crates.io and static.crates.io",
+        tool: Tool::Program("cargo"),
+        script: "cargo.sh",
+        env: &[("KB_CARGO", env!("CARGO"))],
+        ca: Ca::Variable("CARGO_HTTP_CAINFO"),
+        ways: USER,
+        base: "https://index.crates.io",
+    },
+    Row {
+        client: "apt",
+        does: "lists and a package from deb.debian.org",
+        tool: Tool::Program("apt-get"),
+        script: "apt.sh",
+        env: &[],
+        ca: Ca::Option("Acquire::https::CaInfo"),
+        ways: USER,
+        base: "https://deb.debian.org",
+    },
+    Row {
+        client: "apt, `http://` sources",
+        does: "the same",
+        tool: Tool::Program("apt-get"),
+        script: "apt.sh",
+        env: &[],
+        ca: Ca::Unneeded,
+        ways: USER,
+        base: "http://deb.debian.org",
+    },
+    Row {
+        client: "skopeo, a Go program as docker is",
+        does: "pulls an image from mcr.microsoft.com",
+        tool: Tool::Program("skopeo"),
+        script: "skopeo.sh",
+        env: &[],
+        ca: Ca::Variable("SSL_CERT_FILE"),
+        ways: USER,
+        base: "https://mcr.microsoft.com",
+    },
+];
+
+/// All of them, in the order of the table.
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
+    AGENTS.iter().chain(PACKAGE_MANAGERS)
+}

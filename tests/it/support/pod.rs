@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     evidence,
     netns::{NameServer, Namespace},
-    provider::{Credentials, Provider, Setup, TestAuthority},
+    provider::{Credentials, Provider, Registries, Setup, TestAuthority},
     stage::SECRETS,
 };
 
@@ -31,12 +31,12 @@ use super::{
 pub(crate) const SIDECAR: u32 = 65532;
 /// The agents' user.
 pub(crate) const AGENT: u32 = 1000;
-/// The pod's address and the world's, on the wire between them.
-pub(crate) const POD: &str = "10.77.0.2";
-pub(crate) const WORLD: &str = "10.77.0.1";
+/// The pod's addresses and the world's, on the network between them.
+pub(crate) const POD: [&str; 2] = ["10.77.0.2", "fd77::2"];
+pub(crate) const WORLD: [&str; 2] = ["10.77.0.1", "fd77::1"];
 
 /// The world: every name, and where it is. One name has no IPv4 address, and one leads into the pod's own network.
-pub(crate) const NAMES: [(&str, &[&str]); 8] = [
+pub(crate) const NAMES: [(&str, &[&str]); 16] = [
     ("api.provider.test", &["140.82.121.6"]),
     ("github.com", &["140.82.121.4"]),
     ("api.openai.com", &["2606:50c0:8000::153"]),
@@ -44,14 +44,21 @@ pub(crate) const NAMES: [(&str, &[&str]); 8] = [
     ("stranger.test", &["140.82.121.9"]),
     ("opaque.tunnel.test", &["140.82.121.11"]),
     ("db.tunnel.test", &["140.82.121.12", "2606:50c0:8000::155"]),
-    ("inner.test", &[WORLD]),
+    ("inner.test", &[WORLD[0]]),
+    ("api.github.com", &["140.82.121.5"]),
+    ("pypi.org", &["151.101.0.223", "2a04:4e42::223"]),
+    ("files.pythonhosted.org", &["151.101.0.224", "2a04:4e42::224"]),
+    ("registry.npmjs.org", &["104.16.0.35"]),
+    ("index.crates.io", &["151.101.2.137"]),
+    ("static.crates.io", &["151.101.3.137"]),
+    ("deb.debian.org", &["151.101.2.132", "2a04:4e42::644"]),
+    ("mcr.microsoft.com", &["150.171.70.10"]),
 ];
 
 /// Addresses of the world that no name has.
 const NAMELESS: [&str; 1] = ["140.82.121.66"];
 
 const CONFIG: &str = "
-listen: {proxy: 127.0.0.1:7080, transparent: 127.0.0.1:7081, admin: 127.0.0.1:7090}
 data_dir: ./data
 policies: [./policies]
 ";
@@ -66,6 +73,23 @@ pub(crate) struct Making {
     pub(crate) config: &'static str,
     /// The options of `keybearer redirect install`.
     pub(crate) redirect: &'static [&'static str],
+    /// Where the admin side is: on loopback, or where the kubelet's probes reach it.
+    pub(crate) admin: &'static str,
+    pub(crate) registries: Registries,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self {
+            policies: Vec::new(),
+            accounts: Vec::new(),
+            egress: "",
+            config: "",
+            redirect: &[],
+            admin: "127.0.0.1:7090",
+            registries: Registries::default(),
+        }
+    }
 }
 
 /// A running pod and its world. Everything goes when it is dropped.
@@ -89,12 +113,14 @@ impl Pod {
                 return None;
             }
         };
-        wire(&net, &world);
+        wire(&world);
+        join(&net, &world, "pod", POD);
         let names = world.name_server(&NAMES);
         let authority = TestAuthority::new();
         let setup = Setup {
             names: NAMES.map(|(name, _)| name.to_owned()).to_vec(),
             credentials: SECRETS.iter().map(|(tenant, secret)| (*secret, *tenant)).collect::<Credentials>(),
+            registries: making.registries.clone(),
             ..Setup::default()
         };
         let provider = Provider::listening(world.listener("[::]:443"), &authority, setup).await;
@@ -146,6 +172,14 @@ impl Pod {
         self.dir.path().join("roots.pem")
     }
 
+    /// Both, as a bundle has the system's roots besides ours.
+    pub(crate) fn bundle_file(&self) -> PathBuf {
+        let bundle = self.dir.path().join("bundle.pem");
+        let both = [self.ca_file(), self.roots_file()].map(|file| fs::read_to_string(file).unwrap());
+        fs::write(&bundle, both.concat()).unwrap();
+        bundle
+    }
+
     /// A folder that the agents' user may write to.
     pub(crate) fn home() -> TempDir {
         let home = tempfile::tempdir().unwrap();
@@ -155,11 +189,19 @@ impl Pod {
 
     /// The first action on record that is so. The log is written a moment after an answer.
     pub(crate) async fn recorded(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.awaited(|actions| actions.into_iter().find(&is_so)).await
+    }
+
+    /// All actions, once there are as many.
+    pub(crate) async fn recorded_all(&self, count: usize) -> Vec<Value> {
+        self.awaited(|actions| (actions.len() >= count).then_some(actions)).await
+    }
+
+    async fn awaited<T>(&self, found: impl Fn(Vec<Value>) -> Option<T>) -> T {
         let found = async {
             loop {
-                let actions = self.actions();
-                if let Some(event) = actions.into_iter().find(&is_so) {
-                    return event;
+                if let Some(found) = found(self.actions()) {
+                    return found;
                 }
                 tokio::task::yield_now().await;
             }
@@ -202,21 +244,30 @@ pub(crate) fn skipped(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr().lock(), "transparent: {test}: SKIPPED {why}");
 }
 
-/// One wire between the two, and each address of the world's at its end.
-fn wire(net: &Namespace, world: &Namespace) {
-    net.ip(&format!("link add eth0 type veth peer name eth0 netns {}", world.name()));
-    for (namespace, v4, v6) in [(net, POD, "fd77::2"), (world, WORLD, "fd77::1")] {
-        namespace.ip(&format!("addr add {v4}/24 dev eth0"));
-        namespace.ip(&format!("addr add {v6}/64 dev eth0 nodad"));
-        namespace.ip("link set eth0 up");
-    }
-    net.ip(&format!("route add default via {WORLD}"));
-    net.ip("-6 route add default via fd77::1");
-    net.resolve_at(WORLD);
+/// The network that pods are on, and each address of the world's beyond it.
+fn wire(world: &Namespace) {
+    world.ip("link add pods type bridge");
+    address(world, "pods", WORLD);
     let addresses = NAMES.iter().flat_map(|(_, all)| all.iter()).chain(&NAMELESS);
-    for address in addresses.filter(|address| **address != WORLD) {
+    for address in addresses.filter(|address| **address != WORLD[0]) {
         world.ip(&format!("addr add {address} dev lo{}", if address.contains(':') { " nodad" } else { "" }));
     }
+}
+
+/// Puts a pod on that network; `port` is its end of the wire there.
+fn join(net: &Namespace, world: &Namespace, port: &str, addresses: [&str; 2]) {
+    net.ip(&format!("link add eth0 type veth peer name {port} netns {}", world.name()));
+    world.ip(&format!("link set {port} master pods up"));
+    address(net, "eth0", addresses);
+    net.ip(&format!("route add default via {}", WORLD[0]));
+    net.ip(&format!("-6 route add default via {}", WORLD[1]));
+    net.resolve_at(WORLD[0]);
+}
+
+fn address(namespace: &Namespace, device: &str, [v4, v6]: [&str; 2]) {
+    namespace.ip(&format!("addr add {v4}/24 dev {device}"));
+    namespace.ip(&format!("addr add {v6}/64 dev {device} nodad"));
+    namespace.ip(&format!("link set {device} up"));
 }
 
 /// The configuration, policies and data of a sidecar, which its user may use.
@@ -229,8 +280,11 @@ fn folder(making: &Making, authority: &TestAuthority) -> TempDir {
     for (file, text) in &making.policies {
         fs::write(path.join("policies").join(file), text).unwrap();
     }
-    let config =
-        format!("{CONFIG}egress: {{roots: {{file: roots.pem}}, {}}}\n{}", making.egress, making.config);
+    let config = format!(
+        "listen: {{proxy: 127.0.0.1:7080, transparent: 127.0.0.1:7081, admin: '{}'}}{CONFIG}\
+         egress: {{roots: {{file: roots.pem}}, {}}}\n{}",
+        making.admin, making.egress, making.config
+    );
     fs::write(path.join("keybearer.yaml"), config).unwrap();
     let ours = Path::new(env!("CARGO_BIN_EXE_keybearer"));
     let linked = fs::hard_link(ours, program(path));

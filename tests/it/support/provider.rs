@@ -12,8 +12,9 @@
 //! | `/v1/chat/completions`, `/v1/responses` | `OpenAI` |
 //! | `/v1/messages` | Anthropic |
 //! | `/acme/app.git/` | git over smart HTTP |
+//! | `/repos/{owner}/{repo}`, `.../issues` | GitHub's REST API: the request told back |
 //!
-//! Each wants a credential of the table where the real provider wants it, and answers 401 otherwise. Every other
+//! A host of [`Registries`] serves its files instead, to anybody. Each of the above wants a credential of the table where the real provider wants it, and answers 401 otherwise. Every other
 //! answer names the tenant in `x-provider-tenant`.
 
 use std::{net::SocketAddr, ops::Deref, sync::Arc};
@@ -35,12 +36,14 @@ mod git;
 mod grpc;
 mod openai;
 mod plain;
+mod registries;
 mod seen;
 mod stream;
 mod ws;
 
 pub(crate) use access::Credentials;
 pub(crate) use cert::{TestAuthority, Validity};
+pub(crate) use registries::Registries;
 pub(crate) use seen::{Journal, Seen, hex};
 pub(crate) use stream::Pace;
 
@@ -52,6 +55,7 @@ pub(crate) struct Setup {
     pub(crate) credentials: Credentials,
     pub(crate) speaks: Speaks,
     pub(crate) validity: Validity,
+    pub(crate) registries: Registries,
 }
 
 /// The protocols a provider offers.
@@ -98,6 +102,7 @@ impl Provider {
         git::seed(git_root.path(), "acme/app").await;
         let shared = Shared(Arc::new(State {
             credentials: setup.credentials,
+            registries: setup.registries,
             journal: Journal::default(),
             pace: Pace::default(),
             git_root,
@@ -134,6 +139,7 @@ struct Shared(Arc<State>);
 
 struct State {
     credentials: Credentials,
+    registries: Registries,
     journal: Journal,
     pace: Pace,
     git_root: TempDir,
@@ -164,6 +170,8 @@ fn endpoints(shared: &Shared) -> Router {
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/responses", post(openai::responses))
         .route("/v1/messages", post(anthropic::messages))
+        .route("/repos/{owner}/{repo}", any(plain::echo))
+        .route("/repos/{owner}/{repo}/issues", any(plain::echo))
         .fallback(git::serve)
         .layer(middleware::from_fn_with_state(shared.clone(), access::admit))
         .with_state(shared.clone())

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::evidence;
-use super::provider::{Credentials, Provider, Setup, Speaks, TestAuthority};
+use super::provider::{Credentials, Provider, Registries, Setup, Speaks, TestAuthority};
 
 /// The provider's name, which only the proxy's own configuration knows an address of.
 pub(crate) const HOST: &str = "api.crm.test";
@@ -82,6 +82,8 @@ pub(crate) struct Staging {
     /// More credentials that the provider takes: secret and tenant.
     pub(crate) credentials: Vec<(String, String)>,
     pub(crate) names: Vec<String>,
+    /// What the provider serves besides, to anybody.
+    pub(crate) registries: Registries,
     /// More files beside the configuration.
     pub(crate) files: Vec<(&'static str, &'static str)>,
     /// Whom the proxy checks providers by.
@@ -102,6 +104,7 @@ impl Default for Staging {
                 .collect(),
             credentials: Vec::new(),
             names: vec![HOST.to_owned(), OTHER.to_owned()],
+            registries: Registries::default(),
             files: Vec::new(),
             authority: TestAuthority::new(),
         }
@@ -151,6 +154,7 @@ impl Stage {
             names: staging.names.clone(),
             credentials: table.into_iter().collect::<Credentials>(),
             speaks: staging.speaks,
+            registries: staging.registries.clone(),
             ..Setup::default()
         };
         let provider = Provider::start(authority, setup).await;
