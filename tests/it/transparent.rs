@@ -25,6 +25,7 @@ use crate::{
 
 pub(crate) mod clients;
 mod destinations;
+mod neighbours;
 mod rules;
 mod tunnels;
 

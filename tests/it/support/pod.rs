@@ -31,8 +31,9 @@ use super::{
 pub(crate) const SIDECAR: u32 = 65532;
 /// The agents' user.
 pub(crate) const AGENT: u32 = 1000;
-/// The pod's addresses and the world's, on the network between them.
+/// The pod's addresses, those of another pod on the same network, and the world's there.
 pub(crate) const POD: [&str; 2] = ["10.77.0.2", "fd77::2"];
+const NEIGHBOUR: [&str; 2] = ["10.77.0.3", "fd77::3"];
 pub(crate) const WORLD: [&str; 2] = ["10.77.0.1", "fd77::1"];
 
 /// The world: every name, and where it is. One name has no IPv4 address, and one leads into the pod's own network.
@@ -132,6 +133,13 @@ impl Pod {
         let installed = pod.redirect("install", making.redirect).await;
         assert!(installed.0, "{installed:?}");
         Some(pod)
+    }
+
+    /// Another pod on the same network, with nobody in it yet.
+    pub(crate) fn neighbour(&self) -> Namespace {
+        let net = Namespace::new("neighbour").unwrap();
+        join(&net, &self.world, "neighbour", NEIGHBOUR);
+        net
     }
 
     /// Runs `keybearer redirect` in the pod, as its init container would: success, standard output and error.

@@ -6,10 +6,15 @@ use keybearer::drain::Drain;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::{ADDRESS, HOST, small_pod, tls};
+use tokio::io::AsyncReadExt as _;
+
+use super::{
+    ADDRESS, HOST, small_pod, tls,
+    tunnels::{GREETING, greeter},
+};
 use crate::support::{
     netns::Namespace,
-    pod::{self, Pod, SIDECAR},
+    pod::{self, Pod, SIDECAR, WORLD},
 };
 
 /// The tools, each with what lists its rules.
@@ -69,6 +74,7 @@ async fn http_3_is_refused_at_once_and_dns_is_left_alone() {
     {
         echo(&pod.world, address);
     }
+    Drain::default().detach(greeter(pod.world.listener("[::]:53")));
     for (tool, _) in TOOLS {
         assert!(pod.redirect("remove", &[]).await.0);
         assert!(pod.redirect("install", &["--with", tool]).await.0);
@@ -82,10 +88,18 @@ async fn http_3_is_refused_at_once_and_dns_is_left_alone() {
         for address in ["140.82.121.6:443", "140.82.121.6:4433", "[2606:50c0:8000::153]:4433"] {
             assert!(is_refused(&pod.net, address), "{tool} {address}");
         }
-        let mut look_up = pod.agent("getent");
-        look_up.args(["ahostsv4", HOST]);
-        let (ok, out, _) = pod::told(look_up).await;
-        assert!(ok && out.contains("140.82.121.6"), "{tool}: {out}");
+        for server in WORLD {
+            pod.net.resolve_at(server);
+            let mut look_up = pod.agent("getent");
+            look_up.args(["ahostsv4", HOST]);
+            let (ok, out, _) = pod::told(look_up).await;
+            assert!(ok && out.contains("140.82.121.6"), "{tool} {server}: {out}");
+        }
+        for address in ["140.82.121.66:53", "[2606:50c0:8000::155]:53"] {
+            let mut greeting = [0; GREETING.len()];
+            pod.connect(address).read_exact(&mut greeting).await.unwrap();
+            assert_eq!(greeting, GREETING, "{tool} {address}: DNS over TCP");
+        }
         assert_eq!(shown(&pod, ADDRESS).await, Shown::Ours, "{tool}: TCP is redirected as before");
     }
 }

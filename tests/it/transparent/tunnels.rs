@@ -10,7 +10,7 @@ use super::{ADDRESS, HOST, get_as_nobody, http, https, pod, refused, rest, tls, 
 
 const EGRESS: &str =
     "tunnel: [opaque.tunnel.test, \"*.tunnel.test:8080\", \"db.tunnel.test:5432\", \"inner.test:5432\"]";
-const GREETING: &[u8] = b"I speak first\n";
+pub(super) const GREETING: &[u8] = b"I speak first\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_speaks_first_is_reached_by_the_rule_of_its_port() {
@@ -83,7 +83,7 @@ async fn who_says_nothing_is_the_default_identity() {
 }
 
 /// Greets, then tells everything back.
-async fn greeter(listener: TcpListener) {
+pub(super) async fn greeter(listener: TcpListener) {
     while let Ok((mut stream, _)) = listener.accept().await {
         Drain::default().spawn(async move {
             stream.write_all(GREETING).await.unwrap();
