@@ -14,13 +14,16 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use zeroize::Zeroizing;
 
-use crate::host::{Authority, Host, HostError, Target};
+use crate::{
+    host::{Authority, Host, HostError, Target},
+    names::{Names, Unresolved},
+};
 
 const AGENT: &str = concat!("keybearer/", env!("CARGO_PKG_VERSION"));
 
@@ -36,7 +39,10 @@ pub enum Error {
     /// `http` to another machine.
     #[error("an http:// URL is only taken for a loopback address; write https://")]
     Cleartext,
-    /// No address, or no connection.
+    /// The host's name has no address.
+    #[error("cannot find the host: {0}")]
+    Resolve(#[from] Unresolved),
+    /// No connection.
     #[error("cannot connect")]
     Connect(#[source] io::Error),
     /// The handshake failed, for instance over the certificate.
@@ -78,7 +84,7 @@ pub async fn get(
 ) -> Result<Vec<u8>, Error> {
     let url = Url::parse(url)?;
     let exchange = async {
-        let tcp = url.connect().await?;
+        let tcp = url.connect(&Names::system()).await?;
         if url.cleartext {
             return ask(tcp, url.request(), limit_bytes).await;
         }
@@ -239,8 +245,8 @@ impl Url {
         Ok(Self { origin_form, ..self.clone() })
     }
 
-    async fn connect(&self) -> Result<TcpStream, Error> {
-        let addresses = self.resolve().await.map_err(Error::Connect)?;
+    async fn connect(&self, names: &Names) -> Result<TcpStream, Error> {
+        let addresses = self.resolve(names).await?;
         if self.cleartext && !addresses.iter().all(|address| address.ip().is_loopback()) {
             return Err(Error::Cleartext);
         }
@@ -249,11 +255,13 @@ impl Url {
         Ok(tcp)
     }
 
-    async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        match &self.target.host {
-            Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, self.target.port)]),
-            Host::Name(name) => Ok(lookup_host((name.as_ref(), self.target.port)).await?.collect()),
-        }
+    /// An issuer in the cluster may have a short name, as `kubernetes.default.svc` is one.
+    async fn resolve(&self, names: &Names) -> Result<Vec<SocketAddr>, Unresolved> {
+        let ips = match &self.target.host {
+            Host::Ip(ip) => vec![*ip],
+            Host::Name(name) => names.search(name).await?,
+        };
+        Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, self.target.port)).collect())
     }
 
     async fn secure(&self, tcp: TcpStream, tls: &ClientConfig) -> Result<TlsStream<TcpStream>, Error> {
@@ -379,6 +387,6 @@ mod tests {
     #[tokio::test]
     async fn cleartext_goes_to_loopback_only() {
         let url = Url::parse("http://192.0.2.1/jwks").unwrap();
-        assert!(matches!(url.connect().await, Err(Error::Cleartext)));
+        assert!(matches!(url.connect(&Names::system()).await, Err(Error::Cleartext)));
     }
 }

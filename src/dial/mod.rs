@@ -2,6 +2,8 @@
 
 mod guard;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -20,7 +22,10 @@ pub use self::{
     guard::{AddressGuard, Refused, special},
     tcp::Tcp,
 };
-use crate::host::{Host, Target};
+use crate::{
+    host::{Host, Target},
+    names::{Names, Unresolved},
+};
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -28,18 +33,27 @@ pub enum Error {
     /// Every address of the name is one that must not be dialled.
     #[error("{0}")]
     Address(#[from] Refused),
-    /// The name has no address.
+    /// The name has no address, or none could be found out.
     #[error("the name could not be resolved")]
-    Resolve(#[source] io::Error),
+    Resolve(#[source] Unresolved),
     /// No address answered.
     #[error("the connection could not be opened")]
     Connect(#[source] io::Error),
     /// The handshake failed or the certificate is not for this name.
     #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
-    /// Neither came within the limit.
+    /// No name server answered, or no address did, within the limit.
     #[error("the connection was not open in time")]
     Timeout,
+}
+
+impl From<Unresolved> for Error {
+    fn from(why: Unresolved) -> Self {
+        match why {
+            Unresolved::Timeout => Self::Timeout,
+            other => Self::Resolve(other),
+        }
+    }
 }
 
 /// Where a name leads when it is not asked of DNS: an address, with or without another port.
@@ -64,16 +78,17 @@ impl TryFrom<String> for Override {
 /// Opens connections to providers. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Dialer {
+    names: Names,
     overrides: Arc<HashMap<Host, Override>>,
     guard: AddressGuard,
     limit: Duration,
 }
 
 impl Dialer {
-    /// A dialer that gives up on one address after `limit`.
+    /// A dialer that gives up on one name, and on one address, after `limit`.
     #[must_use]
     pub fn new(overrides: HashMap<Host, Override>, guard: AddressGuard, limit: Duration) -> Self {
-        Self { overrides: Arc::new(overrides), guard, limit }
+        Self { names: Names::system(), overrides: Arc::new(overrides), guard, limit }
     }
 
     /// Opens a TCP connection to an address that belongs to the name and passed the guard.
@@ -96,9 +111,7 @@ impl Dialer {
         Err(match (failed, refused) {
             (Some(error), _) => Error::Connect(error),
             (None, Some(why)) => Error::Address(why),
-            (None, None) => {
-                Error::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
-            }
+            (None, None) => Error::Resolve(Unresolved::NoAddress),
         })
     }
 
@@ -139,8 +152,10 @@ impl Dialer {
             (Some(Override::Ip(ip)), _) | (None, Host::Ip(ip)) => Ok(vec![SocketAddr::new(*ip, target.port)]),
             (Some(Override::Address(address)), _) => Ok(vec![*address]),
             (None, Host::Name(name)) => {
-                let found = timeout(self.limit, tokio::net::lookup_host((&**name, target.port))).await;
-                Ok(found.map_err(|_| Error::Timeout)?.map_err(Error::Resolve)?.collect())
+                // This very name is what policy has judged, and not one with a domain of `search` behind it.
+                let found = timeout(self.limit, self.names.exact(name)).await;
+                let ips = found.unwrap_or(Err(Unresolved::Timeout))?;
+                Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, target.port)).collect())
             }
         }
     }

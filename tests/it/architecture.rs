@@ -9,7 +9,8 @@ use std::{
 /// Every module of the crate, floor by floor.
 const FLOORS: &[&[&str]] = &[
     &["secret", "host", "id", "path", "cause", "document", "duration", "braces"],
-    &["drain", "telemetry", "tls", "dial", "fetch", "clients"],
+    &["drain", "telemetry", "tls", "names", "clients"],
+    &["dial", "fetch"],
     &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],
     &["ruleset", "credential"],

@@ -109,7 +109,7 @@ impl From<dial::Error> for Error {
     fn from(error: dial::Error) -> Self {
         match error {
             dial::Error::Address(refused) => Self::Address(refused),
-            dial::Error::Resolve(source) => Self::Resolve(source),
+            dial::Error::Resolve(why) => Self::Resolve(std::io::Error::other(why)),
             dial::Error::Connect(source) => Self::Connect(source),
             dial::Error::Tls(source) => Self::Tls(source),
             dial::Error::Timeout => Self::Timeout,

@@ -1,6 +1,6 @@
 //! Connections to the database, and what they fail with.
 
-use std::{error::Error as _, path::Path, sync::Arc, time::Duration};
+use std::{error::Error as _, io, path::Path, sync::Arc, time::Duration};
 
 use deadpool_postgres::{
     Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
@@ -14,8 +14,12 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
-use super::{DatabaseUrl, Error};
+use super::{
+    DatabaseUrl, Error,
+    reach::{Lost, Reach},
+};
 use crate::{
+    names::Names,
     secret::Secret,
     tls::{self, Alpn},
     vault::Config as VaultConfig,
@@ -43,7 +47,7 @@ pub(super) struct Database(Arc<Inner>);
 struct Inner {
     place: String,
     config: Config,
-    tls: MakeRustlsConnect,
+    reach: Reach,
     pool: Pool,
     limit: Duration,
     origin: String,
@@ -64,11 +68,11 @@ impl Database {
         let origin = Uuid::now_v7().to_string();
         #[expect(clippy::disallowed_methods, reason = "the database asks for it")]
         let connect = url.config(password.as_ref().map(Secret::expose), config.timeout, &origin);
-        let tls = connector(url, config)?;
+        let reach = Reach { names: Names::system(), tls: connector(url, config)? };
         let limit = config.timeout;
-        let pool = pool(&connect, &tls, config.connections.get(), limit, session(&origin, limit));
+        let pool = pool(&connect, &reach, config.connections.get(), limit, session(&origin, limit));
         let pool = pool.map_err(|why| Error::Database { database: place.clone(), why })?;
-        Ok(Self(Arc::new(Inner { place, config: connect, tls, pool, limit, origin })))
+        Ok(Self(Arc::new(Inner { place, config: connect, reach, pool, limit, origin })))
     }
 
     /// For messages.
@@ -117,7 +121,7 @@ impl Database {
         &self,
     ) -> Result<(Client, Connection<Socket, impl tokio_postgres::tls::TlsStream + Send + Unpin + use<>>), Error>
     {
-        let connecting = self.0.config.connect(self.0.tls.clone());
+        let connecting = self.0.reach.connect(&self.0.config);
         match timeout(self.0.limit, connecting).await {
             Ok(connected) => connected.map_err(|fault| Error::of_database(self.place(), &fault)),
             Err(_) => Err(Broken::Silent.told(self.place())),
@@ -207,9 +211,12 @@ impl Error {
     }
 }
 
-fn told(fault: &Fault) -> String {
+pub(super) fn told(fault: &Fault) -> String {
     if let Some(error) = fault.as_db_error() {
         return format!("{} ({})", error.message(), error.code().code());
+    }
+    if let Some(lost) = lost(fault) {
+        return lost.to_string();
     }
     let mut text = fault.to_string();
     let mut cause = fault.source();
@@ -228,15 +235,20 @@ fn told(fault: &Fault) -> String {
     text
 }
 
+/// Whether a name in the URL leads nowhere.
+fn lost(fault: &Fault) -> Option<&Lost> {
+    fault.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}
+
 fn pool(
     config: &Config,
-    tls: &MakeRustlsConnect,
+    reach: &Reach,
     connections: usize,
     limit: Duration,
     session: String,
 ) -> Result<Pool, String> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(config.clone(), tls.clone(), recycling);
+    let manager = Manager::from_connect(config.clone(), reach.clone(), recycling);
     let session: Arc<str> = session.into();
     let prepare = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
         let session = Arc::clone(&session);

@@ -8,6 +8,7 @@ mod database;
 mod listen;
 mod migrate;
 mod names;
+mod reach;
 mod statements;
 mod url;
 
