@@ -124,7 +124,17 @@ impl Signer {
 
     /// Signs claims that need not be proper JSON.
     pub(super) fn sign_text(&self, claims: &str) -> String {
-        let header = Header { kid: Some(self.kid.clone()), ..Header::new(self.algorithm) };
+        self.sign_header("JWT", claims)
+    }
+
+    /// Signs a token that says it is of another kind.
+    pub(super) fn sign_as(&self, typ: &str, claims: &Value) -> String {
+        self.sign_header(typ, &claims.to_string())
+    }
+
+    fn sign_header(&self, typ: &str, claims: &str) -> String {
+        let header =
+            Header { kid: Some(self.kid.clone()), typ: Some(typ.to_owned()), ..Header::new(self.algorithm) };
         let header = serde_json::to_string(&header).unwrap();
         let signed = Self::encode(&[&header, claims]);
         let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.private, self.algorithm).unwrap();

@@ -93,7 +93,7 @@ impl Key {
             _ => return None,
         };
         let common = &jwk.common;
-        let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature))
+        let signs = may_sign(common.public_key_use.as_ref())
             && common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify))
             && common.key_algorithm.is_none_or(|own| own == KeyAlgorithm::from(algorithm));
         if !signs {
@@ -101,6 +101,15 @@ impl Key {
         }
         let public = DecodingKey::from_jwk(&jwk).ok()?;
         Some(Self { kid: jwk.common.key_id, algorithm, public })
+    }
+}
+
+/// A SPIFFE bundle says `jwt-svid` of the keys that sign tokens (SPIFFE Trust Domain and Bundle §4.2).
+fn may_sign(said: Option<&PublicKeyUse>) -> bool {
+    match said {
+        None | Some(PublicKeyUse::Signature) => true,
+        Some(PublicKeyUse::Other(other)) => other == "jwt-svid",
+        Some(PublicKeyUse::Encryption) => false,
     }
 }
 
@@ -154,6 +163,7 @@ mod tests {
             json!({"kid": "good"}),
             json!("good"),
             changed(&good, "use", json!("enc")),
+            changed(&good, "use", json!("x509-svid")),
             changed(&good, "key_ops", json!(["sign"])),
             changed(&good, "alg", json!("ES384")),
             changed(&good, "crv", json!("P-384")),
@@ -166,6 +176,7 @@ mod tests {
         }
         let full = changed(&changed(&good, "use", json!("sig")), "key_ops", json!(["verify"]));
         assert!(set(&[full]).is_ok());
+        assert!(set(&[changed(&good, "use", json!("jwt-svid"))]).is_ok());
     }
 
     #[test]

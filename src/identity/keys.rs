@@ -176,7 +176,7 @@ impl fmt::Display for Source {
 }
 
 /// Keys that came unprotected would let whoever is on the way sign identities.
-fn check_url(url: &str) -> Result<(), ConfigError> {
+pub(super) fn check_url(url: &str) -> Result<(), ConfigError> {
     let uri: Uri = url.parse().map_err(|_| ConfigError::Url)?;
     let authority = uri.authority().and_then(|authority| Authority::parse(authority.as_str()).ok());
     let loopback = |host: &Host| match host {

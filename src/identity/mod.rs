@@ -16,12 +16,14 @@ mod dictionary;
 #[cfg(test)]
 mod fixture;
 mod gate;
+mod issuer;
 mod key_set;
 mod keys;
 mod signed;
 mod signers;
 mod token;
 mod workload;
+mod workloads;
 
 use std::borrow::Cow;
 
@@ -31,9 +33,11 @@ pub use self::{
     claim::{AGENT_IDENTITY, Claim, claimed},
     config::{Config, ConfigError, DefaultIdentity, JwksSource, Mode},
     gate::Gate,
+    issuer::{IssuerConfig, IssuerError, IssuerKind},
     keys::FetchJwks,
     signers::{SignedClaims, Signers, Unverified},
     workload::{Workload, WorkloadError},
+    workloads::{Proven, Unproven, Workloads},
 };
 use crate::id::{AgentName, ChainId, Subject};
 
