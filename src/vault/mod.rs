@@ -189,6 +189,13 @@ impl Vault {
         self.0.changes.subscribe()
     }
 
+    /// Whether a change that others make now would be told. While it would not, accounts in memory are used for
+    /// `vault.offline_use`.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.0.store.is_heard()
+    }
+
     /// Where the store is, if it is anywhere.
     #[must_use]
     pub fn place(&self) -> Option<&Place> {

@@ -203,4 +203,8 @@ impl Store for FaultyStore {
         self.faults.pass("delivered")?;
         self.store.delivered(ids).await
     }
+
+    fn is_heard(&self) -> bool {
+        self.faults.pass("is_heard").is_ok()
+    }
 }

@@ -191,6 +191,11 @@ pub(super) trait Store: Send + Sync {
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {
         None
     }
+
+    /// Whether a change that another process makes now would be heard of.
+    fn is_heard(&self) -> bool {
+        true
+    }
 }
 
 /// Why a store did not do it. Nothing that was acknowledged before is touched.

@@ -268,14 +268,22 @@ async fn who_does_not_hear_from_the_database_says_so_again_and_again() {
         Config { offline_use: Duration::from_millis(100), ..at_database(&relay.url(&url), dir.path()) };
     let vault = init_at(&config, dir.path()).await.unwrap().0;
     let mut heard = vault.changes();
+    assert!(vault.is_heard());
     relay.be_silent(true);
     for _ in 0..3 {
         told(&mut heard, &Change::Unknown).await;
     }
+    assert!(!vault.is_heard());
     let other = open_at(&at_database(&url, dir.path()), dir.path()).await.unwrap();
     other.add(new_account(NAME, "token-one")).await.unwrap();
     relay.be_silent(false);
     told(&mut heard, &Change::Account(key(NAME))).await;
+    soon(async {
+        while !vault.is_heard() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -28,22 +28,24 @@ const BEATS: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(10)
 /// Whom to say that it has begun, or why it cannot.
 type Begun = oneshot::Sender<Result<(), Error>>;
 
+/// When the database was last asked something that it has answered since.
+pub(super) type Heard = watch::Sender<Instant>;
+
 /// Tells of every change until the caller stops it. Gives up only where it cannot begin.
-pub(super) async fn follow(database: Database, tell: Tell, offline_use: Duration, begun: Begun) {
-    let heard = watch::Sender::new(Instant::now());
+pub(super) async fn follow(
+    database: Database,
+    tell: Tell,
+    heard: Heard,
+    offline_use: Duration,
+    begun: Begun,
+) {
     tokio::select! {
         () = listen(&database, &tell, &heard, offline_use, begun) => {}
         () = doubt(&tell, &heard, offline_use) => {}
     }
 }
 
-async fn listen(
-    database: &Database,
-    tell: &Tell,
-    heard: &watch::Sender<Instant>,
-    offline_use: Duration,
-    begun: Begun,
-) {
+async fn listen(database: &Database, tell: &Tell, heard: &Heard, offline_use: Duration, begun: Begun) {
     let mut begun = Some(begun);
     let mut is_away = false;
     loop {
@@ -70,7 +72,7 @@ async fn listen(
 struct Ear<'a> {
     database: &'a Database,
     tell: &'a Tell,
-    heard: &'a watch::Sender<Instant>,
+    heard: &'a Heard,
     beat: Duration,
 }
 
@@ -164,7 +166,7 @@ fn hold(name: &str) -> Option<Whole> {
 }
 
 /// Tells that everything may have changed, again and again, as long as nothing is heard.
-async fn doubt(tell: &Tell, heard: &watch::Sender<Instant>, offline_use: Duration) {
+async fn doubt(tell: &Tell, heard: &Heard, offline_use: Duration) {
     loop {
         let last = *heard.borrow();
         sleep_until(last + offline_use).await;

@@ -18,13 +18,17 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_postgres::{Row as Found, types::Type};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use self::url::{DatabaseUrl, UrlError};
 use self::{
     database::{Database, Parameter},
+    listen::Heard,
     migrate::Schema,
     names::{FactName, Name},
     statements as sql,
@@ -43,6 +47,8 @@ const CHANGES: usize = 64;
 pub(in crate::vault) struct PostgresStore {
     database: Database,
     changes: Mutex<Option<mpsc::Receiver<Change>>>,
+    heard: Heard,
+    offline_use: Duration,
     /// Ends what listens.
     _open: DropGuard,
 }
@@ -64,7 +70,8 @@ impl PostgresStore {
         let (tell, changes) = mpsc::channel(CHANGES);
         let (begun, listening) = oneshot::channel();
         let (closed, stopping) = (open.clone(), drain.clone());
-        let following = listen::follow(database.clone(), tell, config.offline_use, begun);
+        let (heard, offline_use) = (Heard::new(Instant::now()), config.offline_use);
+        let following = listen::follow(database.clone(), tell, heard.clone(), offline_use, begun);
         drain.spawn(async move {
             tokio::select! {
                 () = following => {}
@@ -74,7 +81,8 @@ impl PostgresStore {
         });
         let open = open.drop_guard();
         listening.await.map_err(|_| Error::Interrupted)??;
-        Ok(Self { database, changes: Mutex::new(Some(changes)), _open: open })
+        let changes = Mutex::new(Some(changes));
+        Ok(Self { database, changes, heard, offline_use, _open: open })
     }
 
     /// Whether a vault's tables were ever made here. Brings them up to date.
@@ -337,6 +345,10 @@ impl Store for PostgresStore {
 
     fn changes(&self) -> Option<mpsc::Receiver<Change>> {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn is_heard(&self) -> bool {
+        self.heard.borrow().elapsed() < self.offline_use
     }
 }
 
