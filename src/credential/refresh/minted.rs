@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{sync::broadcast, time::Instant};
 
 use super::{Closed, Trouble};
 use crate::{id::AccountKey, oauth::Provider, secret::Secret, vault::Account};
@@ -84,9 +84,21 @@ struct Kept {
     failures: u32,
 }
 
+/// How many tokens may have been replaced before whoever listens is told that some were missed.
+const REPLACED_KEPT: usize = 1024;
+
 /// What was minted, by account: tenant first. Requests read what the resolver made of it, without this lock.
-#[derive(Debug, Default)]
-pub(super) struct Mint(Mutex<HashMap<AccountKey, Kept>>);
+#[derive(Debug)]
+pub(super) struct Mint {
+    kept: Mutex<HashMap<AccountKey, Kept>>,
+    replaced: broadcast::Sender<AccountKey>,
+}
+
+impl Default for Mint {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), replaced: broadcast::Sender::new(REPLACED_KEPT) }
+    }
+}
 
 impl Mint {
     /// How the account stands.
@@ -121,7 +133,18 @@ impl Mint {
         let minted = Minted { token, asked: stamp.scopes.clone(), superseded: Superseded::default() };
         let kept = Kept { stamp, token: Some(Arc::new(minted)), rest: None, failures: 0 };
         if let Some(before) = self.lock().insert(key.clone(), kept) {
-            before.end();
+            self.replace(key, &before);
+        }
+    }
+
+    /// Says whose token is not to be used any more though nothing of its account has changed.
+    pub(super) fn replaced(&self) -> broadcast::Receiver<AccountKey> {
+        self.replaced.subscribe()
+    }
+
+    fn replace(&self, key: &AccountKey, before: &Kept) {
+        if before.end() {
+            let _ = self.replaced.send(key.clone()); // an error says that nobody listens
         }
     }
 
@@ -133,7 +156,7 @@ impl Mint {
         let token = before.as_ref().filter(|kept| kept.stamp == stamp && matches!(rest, Rest::Failing(_)));
         let token = token.and_then(|kept| kept.token.clone());
         if let Some(before) = before.filter(|_| token.is_none()) {
-            before.end();
+            self.replace(key, &before);
         }
         let failures = failures.saturating_add(1);
         all.insert(key.clone(), Kept { stamp, token, rest: Some((rest, until)), failures });
@@ -167,14 +190,16 @@ impl Mint {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AccountKey, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    fn end(&self) {
+    /// Whether there was a token.
+    fn end(&self) -> bool {
         if let Some(minted) = &self.token {
             minted.superseded.store(true, Ordering::Relaxed);
         }
+        self.token.is_some()
     }
 }

@@ -42,7 +42,7 @@ use std::{
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, broadcast, mpsc},
     time::Instant,
 };
 
@@ -297,6 +297,13 @@ impl Engine {
     pub async fn connectors_changed(&self) -> Result<usize, crate::vault::Error> {
         lock(&self.0.paced).clear();
         self.recover().await
+    }
+
+    /// Says of which account a minted token is not to be used any more though nothing of the account has changed: there
+    /// is another one, or the provider gives none now. Whoever lags behind must take it for all accounts.
+    #[must_use]
+    pub fn replaced_tokens(&self) -> broadcast::Receiver<AccountKey> {
+        self.0.minted.replaced()
     }
 
     pub(in crate::credential) fn clock(&self) -> &Clock {

@@ -305,3 +305,23 @@ async fn a_short_life_is_used_to_its_end_and_no_longer() {
     tokio::time::sleep(SECOND * 2).await;
     assert!(world.token().await.unwrap() != "one-1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_a_minted_token_elsewhere_is_told_when_it_is_not_to_be_used_any_more() {
+    let world = world().await;
+    let mut replaced = world.engine.replaced_tokens();
+    world.schedule();
+    assert_eq!(world.token().await.unwrap(), "one-1");
+    assert!(replaced.is_empty(), "nobody had one before");
+    tokio::time::sleep(MINUTE * 56).await;
+    assert_eq!(replaced.try_recv().unwrap(), key());
+    assert_eq!(world.token().await.unwrap(), "one-2");
+    world.provider.always(Reply::Says(400, json!({"error": "invalid_grant"})));
+    tokio::time::sleep(MINUTE * 56).await;
+    assert_eq!(replaced.try_recv().unwrap(), key(), "the provider takes it back");
+    world.provider.book.lock().unwrap().always = None;
+    world.resolver.changed(&key()).await;
+    world.token().await.unwrap();
+    world.resolver.changed(&key()).await;
+    assert!(replaced.is_empty(), "the vault tells of changes itself");
+}
