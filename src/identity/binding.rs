@@ -80,6 +80,18 @@ impl Bindings {
         self.allowing(workload, subject).is_some()
     }
 
+    /// Whether any binding names the workload.
+    #[must_use]
+    pub fn binds(&self, workload: &Workload) -> bool {
+        self.by_workload.contains_key(workload)
+    }
+
+    /// Whether some binding gives the workload this tenant, in whichever role.
+    #[must_use]
+    pub fn reaches(&self, workload: &Workload, tenant: &TenantId) -> bool {
+        self.by_workload.get(workload).into_iter().flatten().any(|bound| bound.tenants.contains(tenant))
+    }
+
     /// The first binding that lets the workload speak for the subject. One binding must cover tenant, role and
     /// user together: two that cover them apart do not add up.
     #[must_use]
@@ -236,6 +248,24 @@ mod tests {
     #[test]
     fn no_bindings_allow_nothing() {
         assert!(!Bindings::default().allows(&Workload::Local, &subject("acme", "researcher", None)));
+    }
+
+    #[test]
+    fn a_workload_reaches_the_tenants_of_all_its_bindings() {
+        let bindings = bindings();
+        let (crew, cron) = (
+            Workload::service_account("agents/crew").unwrap(),
+            Workload::spiffe("spiffe://acme/cron").unwrap(),
+        );
+        let stranger = Workload::service_account("agents/other").unwrap();
+        let reached = |workload: &Workload| {
+            ["acme", "globex", "initech"].map(|tenant| bindings.reaches(workload, &name(tenant)))
+        };
+        assert_eq!(reached(&Workload::Local), [true, true, false]);
+        assert_eq!(reached(&crew), [true, false, false]);
+        assert_eq!(reached(&cron), [true, true, true]);
+        assert_eq!(reached(&stranger), [false, false, false]);
+        assert_eq!([&crew, &stranger].map(|workload| bindings.binds(workload)), [true, false]);
     }
 
     #[test]

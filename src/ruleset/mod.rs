@@ -6,6 +6,7 @@
 
 mod crossref;
 mod document;
+mod entitled;
 mod error;
 mod explain;
 mod load;
