@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::{
     host::{Authority, Host, HostError, Target},
     names::{Names, Unresolved},
+    secret::Secret,
 };
 
 const AGENT: &str = concat!("keybearer/", env!("CARGO_PKG_VERSION"));
@@ -39,6 +40,9 @@ pub enum Error {
     /// `http` to another machine.
     #[error("an http:// URL is only taken for a loopback address; write https://")]
     Cleartext,
+    /// The token that the server is to know us by cannot stand in a header.
+    #[error("the token cannot stand in a header: it is of several lines, or not of ASCII")]
+    Bearer,
     /// The host's name has no address.
     #[error("cannot find the host: {0}")]
     Resolve(#[from] Unresolved),
@@ -82,13 +86,31 @@ pub async fn get(
     limit_bytes: usize,
     limit: Duration,
 ) -> Result<Vec<u8>, Error> {
+    get_as(None, url, tls, limit_bytes, limit).await
+}
+
+/// The same by whom the server knows by this bearer token.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_as(
+    bearer: Option<&Secret>,
+    url: &str,
+    tls: &Arc<ClientConfig>,
+    limit_bytes: usize,
+    limit: Duration,
+) -> Result<Vec<u8>, Error> {
     let url = Url::parse(url)?;
+    let mut request = url.request();
+    if let Some(bearer) = bearer {
+        request.headers_mut().insert(header::AUTHORIZATION, authorization(bearer)?);
+    }
     let exchange = async {
         let tcp = url.connect(&Names::system()).await?;
         if url.cleartext {
-            return ask(tcp, url.request(), limit_bytes).await;
+            return ask(tcp, request, limit_bytes).await;
         }
-        ask(url.secure(tcp, tls).await?, url.request(), limit_bytes).await
+        ask(url.secure(tcp, tls).await?, request, limit_bytes).await
     };
     timeout(limit, exchange).await.unwrap_or(Err(Error::Timeout(limit)))
 }
@@ -145,7 +167,7 @@ pub async fn call(
     limit: Duration,
 ) -> Result<Answer, Error> {
     let called = async {
-        let tcp = url.connect().await?;
+        let tcp = url.connect(&Names::system()).await?;
         if url.cleartext {
             return Ok(exchange(tcp, url, question, limit_bytes).await?);
         }
@@ -301,6 +323,16 @@ impl Url {
             (false, _) => self.target.to_string(),
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a token is sent to whoever asks for it")]
+fn authorization(bearer: &Secret) -> Result<HeaderValue, Error> {
+    let mut text = Zeroizing::new(Vec::with_capacity("Bearer ".len() + bearer.len()));
+    text.extend_from_slice(b"Bearer ");
+    text.extend_from_slice(bearer.expose());
+    let mut value = HeaderValue::from_bytes(&text).map_err(|_| Error::Bearer)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 async fn ask<S>(stream: S, request: Request<Empty<Bytes>>, limit: usize) -> Result<Vec<u8>, Error>
