@@ -1,5 +1,7 @@
 //! Bytes that must not be seen: never displayed, never serialised, wiped when dropped.
 
+pub(crate) mod encoded;
+
 use std::{fmt, io};
 
 use serde::{

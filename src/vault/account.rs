@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Error, Grant, encoded, secret_input};
+use super::{Error, Grant, secret_input};
 use crate::{
     id::{AccountKey, Scope},
-    secret::{Secret, to_json},
+    secret::{Secret, encoded, to_json},
 };
 
 /// One principal's credential for one connector in one tenant.

@@ -3,8 +3,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{encoded, secret_input};
-use crate::{cause::Cause, secret::Secret};
+use super::secret_input;
+use crate::{
+    cause::Cause,
+    secret::{Secret, encoded},
+};
 
 /// The tokens of one consent, and what is known of their ends.
 ///

@@ -8,7 +8,6 @@
 mod account;
 mod change;
 mod config;
-mod encoded;
 mod enter;
 mod error;
 mod fact;
