@@ -151,7 +151,7 @@ name!(
 );
 
 /// Who asks, as policy sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject {
     /// The customer organisation.
     pub tenant: TenantId,

@@ -16,7 +16,7 @@ use crate::{
     admin::{self, Consents, Desk, Lifecycle, Site, Socket},
     audit::{self, Audit},
     config::Config,
-    credential::Resolver,
+    credential::{Local, Resolver},
     dial::{AddressGuard, Dialer},
     drain::Drain,
     fetch,
@@ -127,7 +127,7 @@ impl App {
         let consents = Some(Consents::new(apps.clone(), transport.clone()));
         let engine = refresh::engine(&config, &vault, &rules, (apps, transport), &registry, &drain)?;
         let fetch_keys = fetch_keys(&roots);
-        let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
+        let resolver = Resolver::local(Local::new(Arc::new(vault.clone())).refreshing(engine.clone()));
         let proxy = Proxy::new(Parts {
             gate: Gate::new(config.identity, Arc::clone(&fetch_keys), &drain)?,
             workload: Workload::Local,

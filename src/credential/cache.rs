@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Closed, Credential, Trouble,
+    found::Bare,
     refresh::{Superseded, Used},
     shards::{Placed, Shards},
 };
 use crate::{
     catalog::Connector,
     id::{AccountKey, Scope},
-    vault::Account,
 };
 
 /// Read without a lock; written under one that few accounts share.
@@ -72,9 +72,9 @@ impl Holder {
     }
 }
 
-impl From<Account> for Holder {
-    fn from(account: Account) -> Self {
-        let Account { key, generation, scopes, metadata, .. } = account;
+impl From<Bare> for Holder {
+    fn from(account: Bare) -> Self {
+        let Bare { key, generation, scopes, metadata, .. } = account;
         let (scopes, metadata) = (scopes.map(BTreeSet::into_iter), BTreeMap::into_iter(metadata));
         Self { key, generation, scopes: scopes.map(Iterator::collect), metadata: metadata.collect() }
     }
@@ -146,7 +146,7 @@ impl Entry {
 }
 
 /// Sets a flag, and says whether it was not set. Writing costs other cores their copy, so only the first request does.
-fn raise(flag: &AtomicBool) -> bool {
+pub(super) fn raise(flag: &AtomicBool) -> bool {
     !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::Relaxed)
 }
 

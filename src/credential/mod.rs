@@ -5,13 +5,19 @@
 //! decrypted and no lock is taken: accounts are opened once and kept as ready-made, sensitive header values.
 
 mod cache;
+mod found;
+mod local;
 mod needles;
 mod refresh;
+mod remote;
+mod render;
 mod resolver;
 mod seed;
 mod shards;
 mod sigv4;
+mod source;
 mod survey;
+pub mod wire;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -21,10 +27,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    local::Local,
     needles::Needles,
     refresh::{
         Clock, Closed, Config, Connectors, Engine, Exchange, Metrics, Needs, Parts, Server, Token, Trouble,
     },
+    remote::Error as BrokerError,
     resolver::Resolver,
     seed::{Ask, SeedError, check_seed, parse_seed, seed_form},
     sigv4::{Signer, Unsignable, Unsigned, payload_hash},
@@ -33,7 +41,7 @@ pub use self::{
 use crate::{
     catalog::{AuthType, MissingField},
     host::Target,
-    id::{AccountKey, Principal, Scope},
+    id::{AccountKey, Principal, Scope, Subject},
     policy::Permit,
     secret::Secret,
 };
@@ -201,6 +209,12 @@ pub enum Error {
     /// The vault could not be read.
     #[error("the vault cannot be read")]
     Vault(#[from] crate::vault::Error),
+    /// The broker gave nothing.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The broker's rules do not let this process have the account for this subject.
+    #[error("the broker gives this workload no account for role {} in tenant {}", .0.role, .0.tenant)]
+    NotAllowed(Subject),
 }
 
 impl Error {
@@ -215,7 +229,9 @@ impl Error {
             | Self::Field(_)
             | Self::Unminted(_)
             | Self::Unwritable(_)
-            | Self::Vault(_) => true,
+            | Self::Vault(_)
+            | Self::Broker(_)
+            | Self::NotAllowed(_) => true,
             Self::Scopes { .. } | Self::Host { .. } => false,
         }
     }

@@ -1,42 +1,45 @@
-//! The way from a permit to a credential: what is known, or else the vault, or else the provider.
+//! The way from a permit to a credential: what is known, or else the source of accounts, or else the provider.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
-    Credential, Error, Needles, Permit, Signer, Trouble,
+    Credential, Error, Local, Permit, Trouble,
     cache::{Cache, Draft, Entry, Holder, Withheld},
-    refresh::{Clock, Engine, Minted, Minting, Standing, standing, token_host},
+    found::{Fields, Found, Gives},
+    refresh::token_host,
+    render::{nothing, render},
+    source::{Asked, Refused, Source},
 };
 use crate::{
-    catalog::{AuthType, Connector, Injection, Template},
+    catalog::{AuthType, Connector},
     id::AccountKey,
-    secret::Secret,
-    vault::{self, Account, Material, Status, Vault, Whole},
+    vault::{Change, Vault, Whole},
 };
 
 /// Resolves permits to credentials. Cloning is cheap.
 #[derive(Clone)]
 pub struct Resolver {
-    vault: Arc<Vault>,
+    source: Arc<dyn Source>,
     cache: Arc<Cache>,
-    engine: Option<Engine>,
 }
 
 impl Resolver {
     /// A resolver that reads accounts from this vault when they are first used, and refreshes nothing.
     #[must_use]
     pub fn new(vault: Arc<Vault>) -> Self {
-        Self { vault, cache: Arc::default(), engine: None }
+        Self::local(Local::new(vault))
     }
 
-    /// The same with an engine, which gives it tokens where the vault's have ended.
+    /// One that has its accounts, and its tokens where it is a refreshing one, from this process.
     #[must_use]
-    pub fn refreshing(self, engine: Engine) -> Self {
-        Self { engine: Some(engine), ..self }
+    pub fn local(source: Local) -> Self {
+        Self::over(Arc::new(source))
+    }
+
+    pub(super) fn over(source: Arc<dyn Source>) -> Self {
+        Self { source, cache: Arc::default() }
     }
 
     /// The credential of the permit's account. `captured` is what the request's host left open in the
@@ -55,13 +58,12 @@ impl Resolver {
         if connector.auth.kind == AuthType::None {
             return Ok(Arc::new(nothing(connector)));
         }
-        let entry = self.entry(permit.account(), connector).await?;
+        let asked = Asked::by(permit, connector);
+        let entry = self.entry(asked).await?;
         let credential = given(&entry)?;
         check(&entry.holder, permit, captured)?;
-        if entry.touch()
-            && let Some(engine) = &self.engine
-        {
-            engine.wake(permit.account());
+        if entry.touch() {
+            self.source.wake(asked);
         }
         Ok(credential)
     }
@@ -69,8 +71,7 @@ impl Resolver {
     /// Another credential for a request that the provider refused with 401, to send it once more; `None` where there
     /// is none, or another token would be refused as well.
     ///
-    /// The vault is read first: another process may have replaced the token. Only if it has not, one refresh is asked
-    /// for, and none for a token that is too young to have ended.
+    /// Only if nobody has replaced it, one refresh is asked for, and none for a token that is too young to have ended.
     pub async fn challenged(
         &self,
         permit: &Permit,
@@ -78,22 +79,17 @@ impl Resolver {
         captured: Option<(&str, &str)>,
         refused: &Credential,
     ) -> Option<Arc<Credential>> {
-        let key = permit.account();
-        let now = self.vault.account(key).await.ok()??;
-        let is_forced = !self.is_newer(&now, connector, refused);
-        if is_forced {
-            self.engine.as_ref()?.replaced(key, refused.obtained?).await.then_some(())?;
-        }
-        self.cache.forget(key);
+        let before = Refused { generation: refused.generation, obtained: refused.obtained };
+        let is_another = self.source.challenged(Asked::by(permit, connector), before).await;
+        is_another.then_some(())?;
+        self.cache.forget(permit.account());
         let credential = self.resolve(permit, connector, captured).await.ok()?;
-        if is_forced && let (Some(engine), Some(obtained)) = (&self.engine, credential.obtained) {
-            engine.was_forced(key, obtained);
-        }
         (credential.obtained.is_none() || credential.obtained != refused.obtained).then_some(credential)
     }
 
-    /// As [`Resolver::resolve`], with what the vault holds and nothing else: no provider is asked. Where the token has
-    /// ended and a request would wait for another, the credential is an empty one, which says only where it goes.
+    /// As [`Resolver::resolve`], with what there is and nothing else: no provider is asked. Where the token has ended
+    /// and a request would wait for another, or its secrets are not for who only looks, the credential is an empty one,
+    /// which says only where it goes.
     pub(super) async fn look(
         &self,
         permit: &Permit,
@@ -103,231 +99,133 @@ impl Resolver {
         if connector.auth.kind == AuthType::None {
             return Ok(Arc::new(nothing(connector)));
         }
-        let key = permit.account();
-        if let Some(entry) = self.cache.get(key).filter(|entry| entry.serves(connector)) {
+        if let Some(entry) = self.cache.get(permit.account()).filter(|entry| entry.serves(connector)) {
             check(&entry.holder, permit, captured)?;
             return given(&entry);
         }
-        let account = self.usable(key).await?;
-        let found = self.found(&account, connector)?;
-        let looked = match found.standing {
-            Standing::Live(_) => render(&account, connector, found.minted.as_deref()),
-            Standing::Closed(closed) => Err(Error::Closed { account: account.key.clone(), closed }),
-            Standing::Over => {
-                let target = connector.target(&account.metadata);
+        let found = self.source.look(Asked::by(permit, connector)).await?;
+        let looked = match &found.gives {
+            Gives::Fields(Fields { secrets: Some(secrets), obtained, .. }) => {
+                render(&found.account, connector, secrets, *obtained)
+            }
+            Gives::Closed(closed, _) => {
+                Err(Error::Closed { account: found.account.key.clone(), closed: *closed })
+            }
+            Gives::Fields(_) | Gives::Over(_) => {
+                let target = connector.target(&found.account.metadata);
                 Ok(Credential { target, ..nothing(connector) })
             }
         };
-        check(&account.into(), permit, captured)?;
+        check(&found.account.into(), permit, captured)?;
         looked.map(Arc::new)
+    }
+
+    /// Forgets what has changed: the next request reads it again. Says which accounts have a place here.
+    ///
+    /// [`Resolver::end`] is to be called for them, which may have to wait.
+    #[must_use]
+    pub fn forget(&self, change: &Change) -> Vec<AccountKey> {
+        self.source.changed(change);
+        match change {
+            Change::Account(key) if self.cache.forget(key) => vec![key.clone()],
+            Change::Account(_) => Vec::new(),
+            Change::Whole(whose) => self.cache.forget_all(|known| whose.has(known)),
+            Change::Unknown => self.cache.forget_all(|_| true),
+        }
+    }
+
+    /// Ends the open streams of those of the accounts that may no longer be used. Of a tenant or user as a whole, those
+    /// end where it is frozen or nobody can tell.
+    pub async fn end(&self, change: &Change, known: &[AccountKey]) {
+        if let Change::Whole(whose) = change
+            && let Some(are_over) = self.source.are_over(whose).await
+        {
+            self.cache.end(if are_over { known } else { &[] });
+            return;
+        }
+        for key in known {
+            if self.source.is_over(key).await {
+                self.cache.end(std::slice::from_ref(key));
+            }
+        }
     }
 
     /// Forgets every account: some have changed, and nobody knows which.
     pub async fn all_changed(&self) {
-        self.drop_all_minted(|_| true);
-        for key in self.cache.forget_all(|_| true) {
-            self.end_unless_usable(&key).await;
-        }
+        self.follow(&Change::Unknown).await;
     }
 
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
-        if let Some(engine) = &self.engine {
-            engine.drop_minted(key);
-        }
-        if self.cache.forget(key) {
-            self.end_unless_usable(key).await;
-        }
+        self.follow(&Change::Account(key.clone())).await;
     }
 
     /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
     /// is frozen, or nobody can tell.
     pub async fn whole_changed(&self, whose: &Whole) {
-        self.drop_all_minted(|known| whose.has(known));
-        let known = self.cache.forget_all(|known| whose.has(known));
-        match self.vault.holds_of(whose).await {
-            Ok(holds) if holds.is_empty() => {}
-            Err(error) if error.is_of_the_moment() => {}
-            Ok(_) | Err(_) => self.cache.end(&known),
-        }
+        self.follow(&Change::Whole(whose.clone())).await;
+    }
+
+    /// Forgets what has changed, and ends the open streams of what may no longer be used.
+    pub async fn follow(&self, change: &Change) {
+        let known = self.forget(change);
+        self.end(change, &known).await;
     }
 
     /// Forgets accounts that no request has used since this was called before: their secrets, and what it takes to
     /// hold them. The next request reads them again. Open streams still end when their account is frozen.
     pub fn tidy(&self) {
         self.cache.tidy();
-        if let Some(engine) = &self.engine {
-            engine.tidy();
-        }
+        self.source.tidy();
     }
 
-    /// What was minted for accounts that have changed is of no use to anybody.
-    fn drop_all_minted(&self, is_meant: impl Fn(&AccountKey) -> bool) {
-        if let Some(engine) = &self.engine {
-            engine.drop_all_minted(is_meant);
-        }
-    }
-
-    /// While the vault is away, streams go on: it tells of a change when it is back.
-    async fn end_unless_usable(&self, key: &AccountKey) {
-        let is_usable = async {
-            let is_active = self.vault.account(key).await?.is_some_and(|now| now.status == Status::Active);
-            Ok::<_, vault::Error>(is_active && self.vault.held(key).await?.is_none())
-        };
-        match is_usable.await {
-            Ok(true) => {}
-            Err(error) if error.is_of_the_moment() => {}
-            Ok(false) | Err(_) => self.cache.end(std::slice::from_ref(key)),
-        }
-    }
-
-    async fn entry(&self, key: &AccountKey, connector: &Arc<Connector>) -> Result<Arc<Entry>, Error> {
-        let entry = match self.cache.get(key).filter(|entry| entry.serves(connector)) {
+    async fn entry(&self, asked: Asked<'_>) -> Result<Arc<Entry>, Error> {
+        let entry = match self.cache.get(asked.key).filter(|entry| entry.serves(asked.connector)) {
             Some(entry) => entry,
-            None => Box::pin(self.read(key, connector)).await?,
+            None => Box::pin(self.read(asked)).await?,
         };
-        if let Some(engine) = &self.engine
-            && entry.falls_due()
-        {
-            engine.wake(key);
+        if entry.falls_due() {
+            self.source.wake(asked);
         }
         Ok(entry)
     }
 
     /// Reads the account, and waits for a token where it has none that works.
-    async fn read(&self, key: &AccountKey, connector: &Arc<Connector>) -> Result<Arc<Entry>, Error> {
-        if let Some(engine) = &self.engine {
-            engine.recovered(key).await;
-        }
-        let mut trouble = None;
+    async fn read(&self, asked: Asked<'_>) -> Result<Arc<Entry>, Error> {
+        self.source.settled(asked.key).await;
+        let mut tried = None;
         loop {
-            let before = self.cache.forgotten(key);
-            let account = self.usable(key).await?;
-            let found = self.found(&account, connector)?;
-            if found.standing == Standing::Over && trouble.is_none() {
-                trouble = Some(self.renewed(key).await);
+            let before = self.cache.forgotten(asked.key);
+            let found = self.source.find(asked).await?;
+            if matches!(found.gives, Gives::Over(None)) && tried.is_none() {
+                tried = Some(self.source.renewed(asked.key).await);
                 continue;
             }
-            let kept =
-                self.cache.remember(self.draft(account, connector, &found, trouble.flatten())?, before);
-            if let Some(entry) = kept {
+            if let Some(entry) = self.cache.remember(draft(found, asked.connector, tried.flatten())?, before)
+            {
                 return Ok(entry);
             }
         }
     }
-
-    /// The account, if it may be used at all. Nothing that is held gets into the cache, so that a request finds it out
-    /// there, without a lock.
-    async fn usable(&self, key: &AccountKey) -> Result<Account, Error> {
-        if let Some(hold) = self.vault.held(key).await? {
-            return Err(Error::Frozen { by: hold.by });
-        }
-        let account = self.vault.account(key).await?.ok_or_else(|| Error::Missing(key.clone()))?;
-        usable(&account)?;
-        Ok(account)
-    }
-
-    /// What the account has to give. One that does not hold what its connector is made for gives nothing.
-    fn found(&self, account: &Account, connector: &Connector) -> Result<Found, Error> {
-        match &account.material {
-            Material::Seed { .. } if connector.auth.may_mint() => Ok(self.minting(account, connector)),
-            _ if connector.auth.kind.mints() => Err(Error::Unminted(connector.auth.kind)),
-            Material::Static { .. } | Material::Seed { .. } => Ok(Found::of(Standing::Live(None))),
-            Material::Oauth(grant) => Ok(Found::of(standing(grant, self.clock().now()))),
-        }
-    }
-
-    fn minting(&self, account: &Account, connector: &Connector) -> Found {
-        match self.engine.as_ref().map(|engine| engine.minting(account, connector)) {
-            Some(Minting::Live(minted)) => {
-                let standing = Standing::Live(minted.token.expires);
-                Found { minted: Some(minted), ..Found::of(standing) }
-            }
-            Some(Minting::Refused(closed, until)) => {
-                Found { until: Some(until), ..Found::of(Standing::Closed(closed)) }
-            }
-            Some(Minting::Over) | None => Found::of(Standing::Over),
-        }
-    }
-
-    /// Waits for a token; says why there will be none for now.
-    async fn renewed(&self, key: &AccountKey) -> Option<Trouble> {
-        match &self.engine {
-            Some(engine) => engine.renewed(key).await.err(),
-            None => Some(Trouble::NoApp),
-        }
-    }
-
-    fn draft(
-        &self,
-        account: Account,
-        connector: &Arc<Connector>,
-        found: &Found,
-        trouble: Option<Trouble>,
-    ) -> Result<Draft, Error> {
-        let clock = self.clock();
-        let minted = found.minted.as_deref();
-        let account = narrowed(account, connector, minted);
-        let (given, until) = match found.standing {
-            Standing::Live(until) => {
-                (Ok(render(&account, connector, minted)?), until.map(|until| clock.instant(until)))
-            }
-            Standing::Closed(closed) => (Err(Withheld::Closed(closed)), found.until),
-            Standing::Over => {
-                let trouble = trouble.unwrap_or(Trouble::Busy);
-                (Err(Withheld::Trouble(trouble)), Some(Instant::now() + trouble.rest()))
-            }
-        };
-        let engine = self.engine.as_ref().filter(|_| given.is_ok());
-        let due = engine.and_then(|engine| match minted {
-            Some(Minted { token, .. }) => engine.due_between(&account, token.obtained, token.expires),
-            None => engine.due(&account),
-        });
-        let used = engine
-            .filter(|_| !matches!(account.material, Material::Static { .. }))
-            .map(|engine| engine.usage(&account.key));
-        Ok(Draft {
-            due: due.map(|due| clock.instant(due)),
-            holder: account.into(),
-            connector: Arc::clone(connector),
-            given,
-            until,
-            used,
-            superseded: minted.map(|minted| Arc::clone(&minted.superseded)),
-        })
-    }
-
-    /// Whether there is another secret by now than the one that was refused.
-    fn is_newer(&self, now: &Account, connector: &Connector, refused: &Credential) -> bool {
-        let minted = match &now.material {
-            Material::Seed { .. } => self.minting(now, connector).minted,
-            Material::Static { .. } | Material::Oauth(_) => None,
-        };
-        match refused.obtained {
-            Some(obtained) => obtained_at(now, minted.as_deref()) != Some(obtained),
-            None => Some(now.generation) != refused.generation,
-        }
-    }
-
-    fn clock(&self) -> Cow<'_, Clock> {
-        self.engine
-            .as_ref()
-            .map_or_else(|| Cow::Owned(Clock::system()), |engine| Cow::Borrowed(engine.clock()))
-    }
 }
 
-/// What an account has to give at present.
-struct Found {
-    standing: Standing,
-    /// Until when the provider is not asked again, where it refuses.
-    until: Option<Instant>,
-    minted: Option<Arc<Minted>>,
-}
-
-impl Found {
-    const fn of(standing: Standing) -> Self {
-        Self { standing, until: None, minted: None }
-    }
+fn draft(found: Found, connector: &Arc<Connector>, tried: Option<Trouble>) -> Result<Draft, Error> {
+    let withheld = |why, until| (Err(why), Fields { until, ..Fields::default() });
+    let Found { account, gives } = found;
+    let (given, fields) = match gives {
+        Gives::Fields(mut fields) => {
+            let secrets = fields.secrets.take().unwrap_or_default();
+            (Ok(render(&account, connector, &secrets, fields.obtained)?), fields)
+        }
+        Gives::Closed(closed, until) => withheld(Withheld::Closed(closed), until),
+        Gives::Over(trouble) => {
+            let trouble = trouble.or(tried).unwrap_or(Trouble::Busy);
+            withheld(Withheld::Trouble(trouble), Some(Instant::now() + trouble.rest()))
+        }
+    };
+    let Fields { until, due, used, superseded, .. } = fields;
+    let connector = Arc::clone(connector);
+    Ok(Draft { holder: account.into(), connector, given, until, due, used, superseded })
 }
 
 fn given(entry: &Entry) -> Result<Arc<Credential>, Error> {
@@ -339,37 +237,6 @@ fn given(entry: &Entry) -> Result<Arc<Credential>, Error> {
             let host = token_host(&entry.connector, &|name| holder.metadata(name));
             Err(Error::NoToken { host, trouble: *trouble })
         }
-    }
-}
-
-fn obtained_at(account: &Account, minted: Option<&Minted>) -> Option<Timestamp> {
-    match &account.material {
-        Material::Oauth(grant) => grant.access.as_ref().map(|access| access.obtained),
-        Material::Seed { .. } => minted.map(|minted| minted.token.obtained),
-        Material::Static { .. } => None,
-    }
-}
-
-/// The account as far as what was minted for it goes: a provider may give fewer scopes than were asked for, and whoever
-/// needs the others is told so by us.
-fn narrowed(account: Account, connector: &Connector, minted: Option<&Minted>) -> Account {
-    let Some(minted) = minted else { return account };
-    let Some(given) = &minted.token.scopes else { return account };
-    let is_missing = |scope: &String| minted.asked.contains(scope) && !given.contains(scope);
-    if !minted.asked.iter().any(is_missing) {
-        return account;
-    }
-    let ours = connector.scopes.iter().filter(|(_, needed)| !needed.iter().any(is_missing));
-    let ours = ours.map(|(scope, _)| scope.clone());
-    let held = ours.filter(|scope| account.scopes.as_ref().is_none_or(|held| held.contains(scope)));
-    Account { scopes: Some(held.collect()), ..account }
-}
-
-fn usable(account: &Account) -> Result<(), Error> {
-    match &account.status {
-        Status::Active => Ok(()),
-        Status::Frozen { by } => Err(Error::Frozen { by: by.clone() }),
-        Status::Revoked => Err(Error::Revoked(account.key.clone())),
     }
 }
 
@@ -388,76 +255,4 @@ fn check(holder: &Holder, permit: &Permit, captured: Option<(&str, &str)>) -> Re
         }),
         _ => Ok(()),
     }
-}
-
-/// The credential of a connector that takes none: everything of the agent's is stripped, nothing is put in.
-fn nothing(connector: &Connector) -> Credential {
-    Credential {
-        label: None,
-        generation: None,
-        authorization: None,
-        obtained: None,
-        headers: Vec::new(),
-        query: Vec::new(),
-        signer: None,
-        target: connector.target(&BTreeMap::new()),
-        needles: Arc::new(Needles::new([])),
-        ended: Arc::default(),
-    }
-}
-
-fn render(account: &Account, connector: &Connector, minted: Option<&Minted>) -> Result<Credential, Error> {
-    let fields =
-        minted.map_or_else(|| account.material.fields(), |minted| Cow::Borrowed(&minted.token.fields));
-    let mut echoes: Vec<Secret> = fields.values().cloned().collect();
-    let mut headers = Vec::with_capacity(connector.inject.len()); // one, mostly; left to itself it takes room for four
-    let mut query = Vec::new();
-    for injection in &connector.inject {
-        match injection {
-            Injection::Header(name, template) => {
-                let value = fill(template, &fields, &mut echoes)?;
-                headers.push((name.clone(), header(name, &value)?));
-            }
-            Injection::Query(name, template) => {
-                query.push((name.clone(), fill(template, &fields, &mut echoes)?));
-            }
-        }
-    }
-    let signer = match connector.auth.kind {
-        AuthType::AwsSigv4 => Some(Signer::new(&fields)?),
-        _ => None,
-    };
-    Ok(Credential {
-        label: Some(account.key.to_string().into()),
-        generation: Some(account.generation),
-        authorization: account.authorization.as_deref().map(Arc::from),
-        obtained: obtained_at(account, minted),
-        headers,
-        query,
-        signer,
-        target: connector.target(&account.metadata),
-        needles: Arc::new(Needles::new(&echoes)),
-        ended: Arc::default(),
-    })
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is where a header credential is made")]
-fn header(name: &HeaderName, value: &Secret) -> Result<HeaderValue, Error> {
-    let mut header = HeaderValue::from_bytes(value.expose()).map_err(|_| Error::Unwritable(name.clone()))?;
-    header.set_sensitive(true);
-    Ok(header)
-}
-
-/// Fills a template. The last word of what it gives joins what is looked for in answers: it may be an encoding
-/// of a secret, as in `Basic dXNlcjpwYXNz`.
-#[expect(clippy::disallowed_methods, reason = "this is where a credential is put together")]
-fn fill(
-    template: &Template,
-    fields: &BTreeMap<String, Secret>,
-    echoes: &mut Vec<Secret>,
-) -> Result<Secret, Error> {
-    let value = template.render(|name| fields.get(name).map(Secret::expose))?;
-    let last = value.rsplit(|byte| *byte == b' ').next().unwrap_or(&value);
-    echoes.push(Secret::new(last.to_vec()));
-    Ok(Secret::new(value.to_vec()))
 }

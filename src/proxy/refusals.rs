@@ -135,7 +135,20 @@ impl Proxy {
             }
             Error::Vault(error) => {
                 tracing::error!(error = super::forward::error_chain(error), "the vault cannot be read");
-                Refusal::new(Code::VaultUnavailable, "vault_unavailable: the credential could not be read, so nothing was sent; try again")
+                unread()
+            }
+            Error::Broker(error) => {
+                tracing::error!(%error, "the broker gives no credential");
+                unread()
+            }
+            Error::NotAllowed(subject) => {
+                let detail = format!(
+                    "identity_not_allowed: the broker gives this workload no {} account for role {} in tenant {}; ask an operator for a Binding and a grant that do",
+                    key.connector, subject.role, subject.tenant
+                );
+                Refusal::new(Code::IdentityNotAllowed, detail)
+                    .with("tenant", subject.tenant.as_str())
+                    .with("role", subject.role.as_str())
             }
         }
     }
@@ -205,6 +218,13 @@ impl Proxy {
             None => refusal,
         }
     }
+}
+
+/// Whoever has the accounts could not be asked.
+fn unread() -> Refusal {
+    const DETAIL: &str =
+        "vault_unavailable: the credential could not be read, so nothing was sent; try again";
+    Refusal::new(Code::VaultUnavailable, DETAIL)
 }
 
 /// There is no token at present, and nobody has to connect anything for that to change.

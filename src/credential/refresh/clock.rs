@@ -42,11 +42,11 @@ impl fmt::Debug for Clock {
 }
 
 /// Instants end some centuries from now, at least; a token that lives longer than this lives long enough.
-const FAR: Duration = Duration::from_hours(24 * 365 * 10);
+pub(in crate::credential) const FAR: Duration = Duration::from_hours(24 * 365 * 10);
 
 /// So much after `at`, or as far as the calendar goes.
 #[must_use]
-pub(super) fn after(at: Timestamp, by: Duration) -> Timestamp {
+pub(in crate::credential) fn after(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }
 
@@ -58,6 +58,6 @@ pub(super) fn before(at: Timestamp, by: Duration) -> Timestamp {
 
 /// From `from` to `to`; nothing where that is past.
 #[must_use]
-pub(super) fn between(from: Timestamp, to: Timestamp) -> Duration {
+pub(in crate::credential) fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }

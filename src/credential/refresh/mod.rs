@@ -12,7 +12,7 @@ mod attempt;
 mod backoff;
 mod breaker;
 mod bucket;
-mod clock;
+pub(in crate::credential) mod clock;
 mod exchange;
 mod flight;
 mod metrics;

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::{
     catalog::{Catalog, Connector, ConnectorSpec},
     credential::{
-        Ask, Clock, Config, Credential, Engine, Error, Exchange, Metrics, Parts, Resolver, Server, Token,
-        Trouble,
+        Ask, Clock, Config, Credential, Engine, Error, Exchange, Local, Metrics, Parts, Resolver, Server,
+        Token, Trouble,
     },
     drain::Drain,
     host::Host,
@@ -407,7 +407,7 @@ impl World {
             drain: drain.clone(),
             replica: "one".to_owned(),
         });
-        let resolver = Resolver::new(Arc::new(vault.clone())).refreshing(engine.clone());
+        let resolver = Resolver::local(Local::new(Arc::new(vault.clone())).refreshing(engine.clone()));
         let grants = json!([{"connector": "crm", "as": "tenant", "scopes": ["deals:read", "deals:write"]}]);
         let role: RoleSpec = serde_json::from_value(json!({"tenants": ["*"], "grants": grants})).unwrap();
         let policy = Arc::new(Policy::compile(vec![("writer".parse().unwrap(), role)]).unwrap());
