@@ -38,7 +38,7 @@ pub enum Mode {
 }
 
 /// One line of `grants`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GrantSpec {
     /// The external system.
@@ -50,27 +50,27 @@ pub struct GrantSpec {
     #[serde(default)]
     pub scopes: Vec<Scope>,
     /// The only operations for which they are held; all, where this is left out.
-    #[serde(default, deserialize_with = "written_list")]
+    #[serde(default, deserialize_with = "written_list", skip_serializing_if = "Option::is_none")]
     pub operations: Option<Vec<OperationName>>,
     /// A condition: not supported yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub when: Unsupported,
     /// A rate limit: not supported yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub rate: Unsupported,
     /// What needs a person: not supported yet.
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     pub approve: Unsupported,
 }
 
 /// One line of `deny`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DenySpec {
     /// The external system.
     pub connector: ConnectorName,
     /// The operations denied; all, where this is left out.
-    #[serde(default, deserialize_with = "written_list")]
+    #[serde(default, deserialize_with = "written_list", skip_serializing_if = "Option::is_none")]
     pub operations: Option<Vec<OperationName>>,
 }
 

@@ -8,13 +8,13 @@ use serde::{
 };
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter, Options, Spanned};
 
-use super::{error::Finding, sources::Source};
+use super::{error::Finding, files::File};
 use crate::document::{Place, Step, did_you_mean};
 
 /// One document of a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Document<'a> {
-    source: &'a Source,
+    file: &'a File,
     text: &'a str,
     /// Lines of the file before it.
     before: usize,
@@ -55,27 +55,59 @@ struct Metadata {
 
 impl<'a> Document<'a> {
     /// The documents of a file, without those that hold nothing but comments.
+    pub(super) fn all(file: &'a File) -> Vec<Self> {
+        let mut documents = Self::parts(file);
+        documents.retain(Self::has_content);
+        documents
+    }
+
+    /// The documents of a file, which together are the whole file.
     ///
     /// A line that begins with `---` or `...` ends the document before it wherever it stands, also inside a block
     /// scalar or a quoted text (YAML 1.2 §9.1.4), so lines are all that need to be looked at. Each document is
     /// read by itself: one mistake does not hide those in the documents after it.
-    pub(super) fn all(source: &'a Source) -> Vec<Self> {
+    pub(super) fn parts(file: &'a File) -> Vec<Self> {
         let mut documents = Vec::new();
         let (mut begin, mut before) = (0, 0);
         let (mut at, mut line) = (0, 0);
-        for text in source.text.split_inclusive('\n') {
+        for text in file.text.split_inclusive('\n') {
             let ends = is_marker(text, "...");
             let cut = if ends { at + text.len() } else { at };
             if ends || is_marker(text, "---") {
-                documents.push(Self { source, text: &source.text[begin..cut], before });
+                documents.push(Self { file, text: &file.text[begin..cut], before });
                 (begin, before) = (cut, line + usize::from(ends));
             }
             at += text.len();
             line += 1;
         }
-        documents.push(Self { source, text: &source.text[begin..], before });
-        documents.retain(|document| document.text.lines().any(has_content));
+        documents.push(Self { file, text: &file.text[begin..], before });
         documents
+    }
+
+    /// Whether it holds anything but comments.
+    pub(super) fn has_content(&self) -> bool {
+        self.text.lines().any(has_content)
+    }
+
+    /// Whether it begins with `---`.
+    pub(super) fn is_begun(&self) -> bool {
+        self.text.split_inclusive('\n').next().is_some_and(|line| is_marker(line, "---"))
+    }
+
+    /// Whether it ends with `...`.
+    pub(super) fn is_ended(&self) -> bool {
+        self.text.split_inclusive('\n').next_back().is_some_and(|line| is_marker(line, "..."))
+    }
+
+    /// Its lines, markers included.
+    pub(super) const fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// Its lines without the `...` that ends it.
+    pub(super) fn body(&self) -> &'a str {
+        let last = self.text.split_inclusive('\n').next_back().filter(|_| self.is_ended());
+        &self.text[..self.text.len() - last.map_or(0, str::len)]
     }
 
     pub(super) fn head(&self) -> Result<Head, Finding> {
@@ -107,12 +139,17 @@ impl<'a> Document<'a> {
     }
 
     fn finding(&self, (line, column): (usize, usize), says: String) -> Finding {
-        Finding::at(&self.source.path, &self.source.text, (line + self.before, column), says)
+        Finding::at(&self.file.name, &self.file.text, (line + self.before, column), says)
     }
 
     /// `file:line` of a place.
     pub(super) fn line_of(&self, place: &Place) -> String {
-        format!("{}:{}", self.source.path.display(), self.locate(place).0 + self.before)
+        format!("{}:{}", self.file.name, self.locate(place).0 + self.before)
+    }
+
+    /// The line of a place, from 1 where the document begins.
+    pub(super) fn line_within(&self, place: &Place) -> usize {
+        self.locate(place).0
     }
 
     /// Line and column, within this document, of the value at a place or of the nearest value around it.

@@ -48,11 +48,11 @@ impl Finding {
     }
 
     /// `position` is line and column from 1, `text` the whole file.
-    pub(super) fn at(file: &Path, text: &str, position: (usize, usize), says: String) -> Self {
+    pub(super) fn at(file: &str, text: &str, position: (usize, usize), says: String) -> Self {
         let (line, column) = position;
         let written = text.lines().nth(line.saturating_sub(1)).filter(|written| written.len() <= MAX_SNIPPET);
         let snippet = written.map(|written| written.replace(char::is_control, " "));
-        Self { file: file.to_owned(), line: Some(line), column: Some(column), says, snippet }
+        Self { file: file.into(), line: Some(line), column: Some(column), says, snippet }
     }
 }
 

@@ -1,13 +1,13 @@
 //! From sources to a ruleset: every document read, checked against the others, compiled.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use super::{
     LoadError, Ruleset, Summary,
     crossref::Known,
     document::{Document, Head, name_place},
     error::Finding,
-    sources::Sources,
+    files::Files,
 };
 use crate::{
     catalog::{Catalog, ConnectorSpec},
@@ -17,7 +17,7 @@ use crate::{
     policy::{Policy, RoleSpec},
 };
 
-const API_VERSION: &str = "keybearer.dev/v1";
+pub(super) const API_VERSION: &str = "keybearer.dev/v1";
 
 /// All documents, by kind, each with where it stands.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ struct Documents<'a> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     Role,
     Connector,
     Binding,
@@ -39,23 +39,19 @@ enum Kind {
 
 impl Ruleset {
     /// Reads everything, then says everything that is wrong, or compiles it.
-    pub(super) fn from_sources(sources: &Sources) -> Result<Self, LoadError> {
+    pub(super) fn from_files(files: Files) -> Result<Self, LoadError> {
         let mut documents = Documents::default();
-        for source in &sources.files {
-            for document in Document::all(source) {
+        for file in &files.files {
+            for document in Document::all(file) {
                 documents.read(document);
             }
         }
-        let mut findings = [sources.findings.clone(), std::mem::take(&mut documents.findings)].concat();
-        let declared = documents.names.keys().filter(|(kind, _)| *kind == Kind::Connector);
-        let known = Known::new(
-            declared.map(|(_, name)| name.as_str()),
-            documents.connectors.iter().map(|(_, name, spec)| (name, spec)),
-        );
-        for (document, _, spec) in &documents.roles {
-            findings.extend(located(known.check(spec), &[*document]));
+        let mut findings = [files.findings.clone(), std::mem::take(&mut documents.findings)].concat();
+        // What roles say of connectors that could not be had is not judged.
+        if files.findings.is_empty() {
+            findings.extend(documents.dangling());
         }
-        let summary = documents.summary(sources);
+        let summary = documents.summary(&files);
         let rule_lines = documents.rule_lines();
         let (policy, catalog, bindings) = documents.compile(&mut findings);
         match (policy, catalog) {
@@ -63,8 +59,10 @@ impl Ruleset {
                 policy,
                 bindings,
                 catalog,
-                revision: sources.revision().into(),
+                revision: files.revision(),
                 rule_lines,
+                files: files.files,
+                sheets: OnceLock::new(),
                 summary,
             }),
             _ => {
@@ -98,10 +96,23 @@ impl<'a> Documents<'a> {
         Ok(())
     }
 
-    fn summary(&self, sources: &Sources) -> Summary {
+    /// What roles say of connectors and is not so.
+    fn dangling(&self) -> Vec<Finding> {
+        let declared = self.names.keys().filter(|(kind, _)| *kind == Kind::Connector);
+        let known = Known::new(
+            declared.map(|(_, name)| name.as_str()),
+            self.connectors.iter().map(|(_, name, spec)| (name, spec)),
+        );
+        let wrong = |(document, _, spec): &(Document<'a>, RoleName, RoleSpec)| {
+            located(known.check(spec), &[*document])
+        };
+        self.roles.iter().flat_map(wrong).collect()
+    }
+
+    fn summary(&self, files: &Files) -> Summary {
         Summary {
-            revision: sources.revision().into(),
-            files: sources.files.len(),
+            revision: files.revision(),
+            files: files.files.len(),
             roles: self.roles.len(),
             bindings: self.bindings.len(),
             connectors: self.connectors.len(),
@@ -134,7 +145,7 @@ impl<'a> Documents<'a> {
 }
 
 impl Kind {
-    fn read(document: &Document<'_>, head: &Head) -> Result<Self, Finding> {
+    pub(super) fn read(document: &Document<'_>, head: &Head) -> Result<Self, Finding> {
         let problem = |key: &str, says: &str| {
             let step = crate::document::Step::Key(key.into());
             Err(document.problem(&Place { document: 0, steps: vec![step] }, says))

@@ -2,35 +2,44 @@
 //!
 //! [`Ruleset::load`] reads every document of every file, and either compiles them all or says all that is wrong
 //! ([`LoadError`]). Nothing is half in use: [`Rules`] holds the ruleset in use, and a change of the files replaces
-//! it whole or, where they cannot be used, not at all.
+//! it whole or, where they cannot be used, not at all. What one workload is handed of them is an [`Excerpt`].
 
 mod crossref;
 mod document;
 mod entitled;
 mod error;
+mod excerpt;
 mod explain;
+mod files;
 mod load;
 mod metrics;
 mod needs;
 mod offer;
 mod reload;
+mod sheet;
 mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use serde::Serialize;
 
-use self::sources::Sources;
 pub use self::{
     error::{Finding, LoadError},
+    excerpt::Excerpt,
     explain::{Decision, Explanation},
+    files::File,
     metrics::Metrics,
     needs::Needs,
     offer::Offer,
     reload::{Outcome, Rules},
 };
+use self::{sheet::Sheet, sources::Sources};
 use crate::{catalog::Catalog, identity::Bindings, policy::Policy};
 
 /// One consistent set of rules.
@@ -45,6 +54,9 @@ pub struct Ruleset {
     /// Names the content of the files, in 12 hexadecimal digits.
     pub revision: Arc<str>,
     rule_lines: HashMap<String, String>,
+    /// What it was read from.
+    files: Vec<File>,
+    sheets: OnceLock<Vec<Sheet>>,
     summary: Summary,
 }
 
@@ -71,7 +83,7 @@ impl Ruleset {
     /// # Errors
     /// All that is wrong, also that a path does not exist.
     pub fn load(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        Self::from_sources(&Sources::read(paths))
+        Self::from_files(Sources::read(paths).files)
     }
 
     /// What it is made of.

@@ -54,14 +54,15 @@ impl Rules {
     /// # Errors
     /// [`LoadError`]: there is no last good one to fall back on.
     pub fn load(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        let sources = Sources::read(paths);
-        Ok(Self::new(paths.to_vec(), Ruleset::from_sources(&sources)?, sources.fingerprint()))
+        let files = Sources::read(paths).files;
+        let fingerprint = files.fingerprint();
+        Ok(Self::new(paths.to_vec(), Ruleset::from_files(files)?, fingerprint))
     }
 
     /// Rules that never change, such as those of a demonstration.
     #[must_use]
     pub fn fixed(ruleset: Ruleset) -> Self {
-        Self::new(Vec::new(), ruleset, Sources::default().fingerprint())
+        Self::new(Vec::new(), ruleset, Sources::default().files.fingerprint())
     }
 
     fn new(paths: Vec<PathBuf>, ruleset: Ruleset, fingerprint: String) -> Self {
@@ -172,13 +173,13 @@ struct Reloader {
 impl Reloader {
     /// Reads the files and, where they differ from the last reading, takes them or says why not.
     fn reload(&mut self) -> Option<Outcome> {
-        let sources = self.read_watched();
-        let fingerprint = sources.fingerprint();
+        let files = self.read_watched().files;
+        let fingerprint = files.fingerprint();
         if self.fingerprint == fingerprint {
             return None;
         }
         self.fingerprint = fingerprint;
-        Some(match Ruleset::from_sources(&sources) {
+        Some(match Ruleset::from_files(files) {
             Ok(ruleset) => {
                 let summary = ruleset.summary.clone();
                 self.shared.current.store(Arc::new(ruleset));

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sha2::{Digest, Sha256};
-
-use super::error::Finding;
+use super::{
+    error::Finding,
+    files::{File, Files},
+};
 
 /// A policy file is written by people: 4 MiB are far more than they write.
 const MAX_FILE: u64 = 4 << 20;
@@ -17,19 +18,10 @@ const MAX_FILE: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     /// In the order of the paths, then by name.
-    pub(super) files: Vec<Source>,
-    /// What could not be read.
-    pub(super) findings: Vec<Finding>,
+    pub(super) files: Files,
     /// Where a change of any of it shows: canonical, because a symlink may be swapped below an open watch.
     pub(super) directories: BTreeSet<PathBuf>,
     seen: BTreeSet<PathBuf>,
-}
-
-/// One file.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) path: PathBuf,
-    pub(super) text: String,
 }
 
 impl Sources {
@@ -84,7 +76,7 @@ impl Sources {
             fs::read_to_string(path)
         });
         match text {
-            Ok(text) => self.files.push(Source { path: path.to_owned(), text }),
+            Ok(text) => self.files.files.push(File { name: path.display().to_string(), text }),
             Err(error) => self.unreadable(path, &error),
         }
     }
@@ -94,23 +86,7 @@ impl Sources {
     }
 
     fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
-        self.findings.push(Finding::of_file(path, format!("cannot be read: {error}")));
-    }
-
-    /// Names the content: the first 12 hexadecimal digits of a SHA-256 over every file, in order.
-    pub(super) fn revision(&self) -> String {
-        let mut hash = Sha256::new();
-        for source in &self.files {
-            hash.update((source.text.len() as u64).to_be_bytes());
-            hash.update(&source.text);
-        }
-        hash.finalize().iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
-    }
-
-    /// Tells whether anything changed since another reading, also which files could not be read.
-    pub(super) fn fingerprint(&self) -> String {
-        let names: Vec<_> = self.files.iter().map(|source| &source.path).collect();
-        format!("{} {names:?} {:?}", self.revision(), self.findings)
+        self.files.findings.push(Finding::of_file(path, format!("cannot be read: {error}")));
     }
 }
 
