@@ -57,11 +57,5 @@ fn audit(desk: &Desk) -> Option<String> {
 }
 
 fn policy(desk: &Desk) -> Option<String> {
-    let error = desk.rules().last_error()?;
-    let findings = error.findings();
-    let first = findings.first().map_or_else(String::new, |finding| match finding.line {
-        Some(line) => format!("{}:{line}: {}", finding.file.display(), finding.says),
-        None => format!("{}: {}", finding.file.display(), finding.says),
-    });
-    Some(format!("the files cannot be used, the last good ones stay ({} problems; {first})", findings.len()))
+    desk.rules().trouble()
 }

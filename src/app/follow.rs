@@ -28,7 +28,9 @@ pub(super) fn policy(
     metrics: ruleset::Metrics,
     drain: &Drain,
 ) {
-    metrics.in_use(&rules.current().revision);
+    if let Some(rules) = rules.in_use() {
+        metrics.in_use(&rules.revision);
+    }
     let (audit, engine, spawner) = (audit.clone(), engine.clone(), drain.clone());
     rules.watch(drain, move |outcome| {
         metrics.count(&outcome);

@@ -82,11 +82,12 @@ impl Proxy {
     }
 
     /// Whether the operator lists the host and port, 443 where the list names none. What a connector describes
-    /// is never passed through.
+    /// is never passed through, and while nobody knows what connectors describe, nothing is.
     pub(super) fn passes_through(&self, Target { host, port }: &Target) -> bool {
         let is_listed =
             |pattern: &HostPattern| pattern.matches(host).is_some() && pattern.port().unwrap_or(443) == *port;
-        self.tunnels.iter().any(is_listed) && self.rules.current().catalog.locate(host, None).is_none()
+        self.tunnels.iter().any(is_listed)
+            && self.rules.in_use().is_some_and(|rules| rules.catalog.locate(host, None).is_none())
     }
 
     async fn pass_through(&self, upgrade: OnUpgrade, tunnel: Tunnel) -> Response<Answer> {

@@ -17,7 +17,7 @@ use super::{
     outbound::Departure,
     place::Place,
     record::{self, Record},
-    refusal::Refusal,
+    refusal::{Code, Refusal},
     upstream::{self, Endpoint},
     websocket,
 };
@@ -26,6 +26,7 @@ use crate::{
     id::ActionId,
     identity::{Bindings, Identity},
     policy::Permit,
+    ruleset::Ruleset,
 };
 
 impl Proxy {
@@ -66,7 +67,7 @@ impl Proxy {
             let asked = internal::Asked { entry, arrival: &arrival, headers: &parts.headers, body };
             return Box::pin(internal::answer(self, asked, record)).await.map(Passage::Ours);
         }
-        let rules = self.rules.current();
+        let rules = self.ruleset()?;
         let identity = self.identify(entry, &parts.headers, &rules.bindings, record).await?;
         let place = Place::find(&rules, &arrival, &self.dialer)?;
         place.record(record);
@@ -84,6 +85,17 @@ impl Proxy {
             (response, credential)
         };
         Ok(Passage::Theirs { response, credential, websocket: arrival.websocket })
+    }
+
+    /// The rules that this request is decided by.
+    ///
+    /// # Errors
+    /// `policy_unavailable` before any have come.
+    pub(super) fn ruleset(&self) -> Result<Arc<Ruleset>, Refusal> {
+        self.rules.in_use().ok_or_else(|| {
+            let detail = "policy_unavailable: the proxy has not been given its policy yet, so nothing was decided and nothing was sent; try again";
+            Refusal::new(Code::PolicyUnavailable, detail)
+        })
     }
 
     /// Who asks, as far as the gate and the bindings believe it.

@@ -40,6 +40,15 @@ impl LoadError {
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
+
+    /// How much is wrong, and the first of it, on one line.
+    pub(super) fn in_short(&self) -> String {
+        let first = self.findings.first().map_or_else(String::new, |finding| match finding.line {
+            Some(line) => format!("{}:{line}: {}", finding.file.display(), finding.says),
+            None => format!("{}: {}", finding.file.display(), finding.says),
+        });
+        format!("{} problems; {first}", self.findings.len())
+    }
 }
 
 impl Finding {

@@ -2,7 +2,8 @@
 //!
 //! [`Ruleset::load`] reads every document of every file, and either compiles them all or says all that is wrong
 //! ([`LoadError`]). Nothing is half in use: [`Rules`] holds the ruleset in use, and a change of the files replaces
-//! it whole or, where they cannot be used, not at all. What one workload is handed of them is an [`Excerpt`].
+//! it whole or, where they cannot be used, not at all. Where the files are somebody else's, a [`Feed`] hands them over;
+//! what a workload of somebody else's is handed is an [`Excerpt`].
 
 mod crossref;
 mod document;
@@ -16,6 +17,7 @@ mod metrics;
 mod needs;
 mod offer;
 mod reload;
+mod rules;
 mod sheet;
 mod sources;
 #[cfg(test)]
@@ -37,7 +39,7 @@ pub use self::{
     metrics::Metrics,
     needs::Needs,
     offer::Offer,
-    reload::{Outcome, Rules},
+    rules::{Feed, Outcome, Rules},
 };
 use self::{sheet::Sheet, sources::Sources};
 use crate::{catalog::Catalog, identity::Bindings, policy::Policy};

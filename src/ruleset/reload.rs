@@ -1,4 +1,4 @@
-//! The ruleset in use, and its replacement when the files change.
+//! Following the files of a policy: noticed when they change, read when they are left alone.
 
 use std::{
     collections::BTreeSet,
@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
 use tokio::{sync::mpsc, time};
 
-use super::{LoadError, Ruleset, Summary, sources::Sources};
+use super::{Outcome, rules::Shared, sources::Sources};
 use crate::drain::Drain;
 
 /// How long files must have been left alone before they are read: whoever writes several is waited for.
@@ -24,79 +23,26 @@ const MOST_WAITS: usize = 40;
 /// Some file systems tell nobody of changes (NFS, some bind mounts), so the files are compared this often.
 const POLL: Duration = Duration::from_secs(30);
 
-/// The rules in use. Cloning is cheap, and all clones see the same.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
+/// Follows the files until the stop begins; they are read once more before this returns.
+pub(super) fn watch(
+    shared: &Arc<Shared>,
     paths: Vec<PathBuf>,
-    current: ArcSwap<Ruleset>,
-    last_error: ArcSwapOption<LoadError>,
-    /// Of the files as they were first read.
     fingerprint: String,
-}
-
-/// What became of changed files.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// They are in use now.
-    Loaded(Summary),
-    /// They cannot be used; those before stay in use.
-    Refused(Arc<LoadError>),
-}
-
-impl Rules {
-    /// Reads the files for the first time.
-    ///
-    /// # Errors
-    /// [`LoadError`]: there is no last good one to fall back on.
-    pub fn load(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        let files = Sources::read(paths).files;
-        let fingerprint = files.fingerprint();
-        Ok(Self::new(paths.to_vec(), Ruleset::from_files(files)?, fingerprint))
+    drain: &Drain,
+    mut on_outcome: impl FnMut(Outcome) + Send + 'static,
+) {
+    let (tell, changes) = mpsc::channel(1);
+    let mut reloader = Reloader {
+        shared: Arc::clone(shared),
+        paths,
+        fingerprint,
+        directories: BTreeSet::new(),
+        watcher: watcher(tell.clone()),
+    };
+    if let Some(outcome) = reloader.reload() {
+        on_outcome(outcome);
     }
-
-    /// Rules that never change, such as those of a demonstration.
-    #[must_use]
-    pub fn fixed(ruleset: Ruleset) -> Self {
-        Self::new(Vec::new(), ruleset, Sources::default().files.fingerprint())
-    }
-
-    fn new(paths: Vec<PathBuf>, ruleset: Ruleset, fingerprint: String) -> Self {
-        let current = ArcSwap::from_pointee(ruleset);
-        Self { shared: Arc::new(Shared { paths, current, last_error: ArcSwapOption::empty(), fingerprint }) }
-    }
-
-    /// The rules in use. Ask once a request: two calls may give two rulesets.
-    #[must_use]
-    pub fn current(&self) -> Arc<Ruleset> {
-        self.shared.current.load_full()
-    }
-
-    /// Why the files are not what is in use, if so. `/readyz` tells it.
-    #[must_use]
-    pub fn last_error(&self) -> Option<Arc<LoadError>> {
-        self.shared.last_error.load_full()
-    }
-
-    /// Follows the files until the stop begins. `on_outcome` hears of every change of content, also of one that is
-    /// undone. Changes since [`Rules::load`] are not lost: the files are read once more before this returns.
-    pub fn watch(&self, drain: &Drain, mut on_outcome: impl FnMut(Outcome) + Send + 'static) {
-        let (tell, changes) = mpsc::channel(1);
-        let mut reloader = Reloader {
-            fingerprint: self.shared.fingerprint.clone(),
-            shared: Arc::clone(&self.shared),
-            directories: BTreeSet::new(),
-            watcher: watcher(tell.clone()),
-        };
-        if let Some(outcome) = reloader.reload() {
-            on_outcome(outcome);
-        }
-        drain.spawn(follow(reloader, tell, changes, drain.clone(), on_outcome));
-    }
+    drain.spawn(follow(reloader, tell, changes, drain.clone(), on_outcome));
 }
 
 /// `_open` keeps the channel open where there is no watcher to hold its other end.
@@ -165,6 +111,7 @@ fn is_change(event: &Event) -> bool {
 #[derive(Debug)]
 struct Reloader {
     shared: Arc<Shared>,
+    paths: Vec<PathBuf>,
     fingerprint: String,
     directories: BTreeSet<PathBuf>,
     watcher: Option<RecommendedWatcher>,
@@ -179,19 +126,7 @@ impl Reloader {
             return None;
         }
         self.fingerprint = fingerprint;
-        Some(match Ruleset::from_files(files) {
-            Ok(ruleset) => {
-                let summary = ruleset.summary.clone();
-                self.shared.current.store(Arc::new(ruleset));
-                self.shared.last_error.store(None);
-                Outcome::Loaded(summary)
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                self.shared.last_error.store(Some(Arc::clone(&error)));
-                Outcome::Refused(error)
-            }
-        })
+        Some(self.shared.take(files))
     }
 
     /// Reads until every directory that is read has been watched since before: what changes after the reading
@@ -199,16 +134,16 @@ impl Reloader {
     fn read_watched(&mut self) -> Sources {
         // One that was removed and made anew has lost its watch.
         for directory in std::mem::take(&mut self.directories) {
-            if self.watcher.as_mut().is_some_and(|watcher| watch(&directory, watcher)) {
+            if self.watcher.as_mut().is_some_and(|watcher| listen(&directory, watcher)) {
                 self.directories.insert(directory);
             }
         }
-        let mut sources = Sources::read(&self.shared.paths);
+        let mut sources = Sources::read(&self.paths);
         for _ in 0..MOST_WAITS {
             if !self.watch_only(&sources.directories) {
                 break;
             }
-            sources = Sources::read(&self.shared.paths);
+            sources = Sources::read(&self.paths);
         }
         sources
     }
@@ -226,7 +161,7 @@ impl Reloader {
         });
         let mut is_added = false;
         for new in wanted {
-            if !self.directories.contains(new) && watch(new, watcher) {
+            if !self.directories.contains(new) && listen(new, watcher) {
                 self.directories.insert(new.clone());
                 is_added = true;
             }
@@ -235,7 +170,7 @@ impl Reloader {
     }
 }
 
-fn watch(directory: &Path, watcher: &mut RecommendedWatcher) -> bool {
+fn listen(directory: &Path, watcher: &mut RecommendedWatcher) -> bool {
     watcher
         .watch(directory, RecursiveMode::NonRecursive)
         .inspect_err(|error| {

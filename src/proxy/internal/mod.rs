@@ -81,7 +81,7 @@ pub(super) async fn answer(
     if matches!(page, Page::Authority) {
         return Ok(respond("application/x-pem-file", Bytes::from(proxy.ca_pem.clone()), record));
     }
-    let rules = proxy.rules.current();
+    let rules = proxy.ruleset()?;
     let identity = proxy.identify(asked.entry, asked.headers, &rules.bindings, record).await?;
     let mut inquiry = Inquiry::new(proxy, &rules, &identity);
     let told = match page {
