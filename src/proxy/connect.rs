@@ -149,7 +149,8 @@ impl Proxy {
                 connection::serve(self, io, Entry::Tunnel(tunnel), Protocol::Sniffed).await;
                 Ok(())
             }
-            Opening::Tls { hello, name, .. } => {
+            Opening::Tls { hello, name, read } => {
+                drop(read); // else 16 KiB stay as long as the tunnel does
                 tunnel.sni = name;
                 self.end_tls(*hello, io, tunnel).await
             }

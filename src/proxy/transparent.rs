@@ -85,6 +85,7 @@ impl Proxy {
                 if name.is_some() && self.passes_through(&target) {
                     return self.pass_redirected(read, stream, target).await;
                 }
+                drop(read); // else it stays as long as the connection does
                 let is_named = name.is_some();
                 let tunnel = Tunnel { target, opened: Opened::Redirect, sni: name, tls: false, claim: None };
                 if let Err(error) = self.end_tls(*hello, stream, tunnel).await {
