@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{
     certs::Certs,
-    freeze, herd,
+    freeze, herd, idle,
     peers::{Kind, Peer, Running, Site, keybearer},
     process::{Cores, load_average},
     provider::Provider,
@@ -113,6 +113,7 @@ async fn alone(site: &Site, wishes: &Wishes) -> Result<()> {
     for key in &wishes.alone {
         let program = keybearer::program(wishes.keybearer.as_deref())?;
         match *key {
+            "idle" => Box::pin(idle::run(&program, site)).await?,
             "herd" => Box::pin(herd::run(&program, site.cores, &site.dir.join(key))).await?,
             _ => Box::pin(freeze::run(&program, site)).await?,
         }

@@ -19,7 +19,7 @@ use crate::{
     peers::{Site, free_address, keybearer, spawn, tail},
     process::{Process, pinned},
     report::{grid, percentile, say, show},
-    sections::{CREDENTIAL, H1_HOST},
+    sections::H1_HOST,
     support::postgres::Postgres,
     wire::{self, Buffer},
 };
@@ -45,8 +45,7 @@ pub(crate) async fn run(program: &Path, site: &Site) -> Result<()> {
     let (one, other) =
         (Replica::new(site, &dir.join("one"), &vault)?, Replica::new(site, &dir.join("other"), &vault)?);
     keybearer::command_line(program, &one.config, &["vault", "init"], "")?;
-    let account = ["account", "add", "--tenant", "acme", "--connector", "bench", "--role", "bench"];
-    keybearer::command_line(program, &one.config, &account, CREDENTIAL)?;
+    keybearer::add_account(program, &one.config)?;
     let _running = [one.start(program, site).await?, other.start(program, site).await?];
     let rounds = rounds(&one, &other).await?;
     print(&rounds);

@@ -78,6 +78,23 @@ impl Load {
     }
 }
 
+/// Connections that have had one answer each, and then say nothing.
+pub(crate) struct Held(Vec<Connection>);
+
+impl Held {
+    /// Opens so many, one after the other.
+    pub(crate) async fn open(load: &Load, count: usize) -> Result<Self> {
+        let request = Request::new(load)?;
+        let mut held = Self(Vec::with_capacity(count));
+        for _ in 0..count {
+            let mut connection = Connection::open(load).await?;
+            connection.exchange(&request).await?;
+            held.0.push(connection);
+        }
+        Ok(held)
+    }
+}
+
 /// A request, ready to send.
 struct Request {
     h1: Bytes,

@@ -9,6 +9,7 @@ mod certs;
 mod driver;
 mod freeze;
 mod herd;
+mod idle;
 mod load;
 mod peers;
 mod process;

@@ -82,6 +82,16 @@ impl Process {
         Ok(kibibytes * 1024.0 / 1e6)
     }
 
+    /// What the process itself holds.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let megabytes = |name: &str| {
+            let value = field(&status, name).and_then(|value| value.split(' ').next()?.parse::<f64>().ok());
+            value.map(|kibibytes| kibibytes * 1024.0 / 1e6).context("/proc tells no memory")
+        };
+        Ok(Memory { resident: megabytes("VmRSS:")?, own: megabytes("RssAnon:")? })
+    }
+
     fn family(&self) -> Result<Vec<Stat>> {
         let everyone: Vec<Stat> = fs::read_dir("/proc")?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -96,6 +106,13 @@ impl Process {
         let family: Vec<Stat> = everyone.into_iter().filter(|one| pids.contains(&one.pid)).collect();
         (!family.is_empty()).then_some(family).context("the process has ended")
     }
+}
+
+/// Resident memory, MB (10^6 bytes).
+pub(crate) struct Memory {
+    pub(crate) resident: f64,
+    /// What is no page of a file.
+    pub(crate) own: f64,
 }
 
 impl Drop for Process {

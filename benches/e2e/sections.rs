@@ -99,7 +99,7 @@ const fn seen(
 
 /// What is measured of keybearer alone, after the tables: ten thousand tokens that end together, and how fast a freeze
 /// reaches another replica.
-pub(crate) const ALONE: [&str; 2] = ["herd", "freeze"];
+pub(crate) const ALONE: [&str; 3] = ["idle", "herd", "freeze"];
 
 /// Every table, in the order of printing. The 32-client ones come first, on young processes.
 pub(crate) const SECTIONS: [Section; 6] = [

@@ -45,9 +45,14 @@ pub(super) fn prepare(site: &Site, dir: &Path, given: Option<&Path>) -> Result<(
     fs::write(dir.join("policies/bench.yaml"), POLICY)?;
     let config = write_config(site, dir, free_address()?)?;
     command_line(&program, &config, &["vault", "init"], "")?;
-    let account = ["account", "add", "--tenant", "acme", "--connector", "bench", "--role", "bench"];
-    command_line(&program, &config, &account, CREDENTIAL)?;
+    add_account(&program, &config)?;
     Ok((program, dir.join("ca/ca.pem")))
+}
+
+/// Adds the account that the provider takes.
+pub(crate) fn add_account(program: &Path, config: &Path) -> Result<()> {
+    let account = ["account", "add", "--tenant", "acme", "--connector", "bench", "--role", "bench"];
+    command_line(program, config, &account, CREDENTIAL)
 }
 
 pub(super) fn configure(command: &mut Command, site: &Site, dir: &Path, listen: SocketAddr) -> Result<()> {
@@ -59,12 +64,24 @@ pub(super) fn configure(command: &mut Command, site: &Site, dir: &Path, listen: 
 /// Writes the configuration of one start. Its audit begins anew: at tens of thousands of events a second, a
 /// run's would be gigabytes.
 fn write_config(site: &Site, dir: &Path, listen: SocketAddr) -> Result<PathBuf> {
-    configuration(site, dir, listen, "{backend: sled, key: {file: vault.key}}")
+    configuration(site, dir, listen, SLED)
 }
+
+/// The vault's section where the vault is the proxy's own.
+pub(crate) const SLED: &str = "{backend: sled, key: {file: vault.key}}";
 
 /// The same over the vault of this section.
 pub(crate) fn configuration(site: &Site, dir: &Path, listen: SocketAddr, vault: &str) -> Result<PathBuf> {
-    let admin = free_address()?;
+    configuration_at(site, dir, (listen, free_address()?), vault)
+}
+
+/// The same with an address for people that the caller knows.
+pub(crate) fn configuration_at(
+    site: &Site,
+    dir: &Path,
+    (listen, admin): (SocketAddr, SocketAddr),
+    vault: &str,
+) -> Result<PathBuf> {
     let audit = dir.join("audit");
     if audit.exists() {
         fs::remove_dir_all(&audit)?;
