@@ -7,7 +7,7 @@ use super::{
     config::{Config, Mode},
     inject::{is_private, named},
     mesh,
-    parts::{REDIRECT, SIDECAR, TRUST, TRUST_DIR},
+    parts::{REDIRECT, SIDECAR, TOKEN, TRUST, TRUST_DIR},
     wish::{ADMIN_PORT, PROXY_PORT, TRANSPARENT_PORT, Wish},
 };
 
@@ -28,6 +28,7 @@ pub(super) fn pod(pod: &Value, wish: &Wish, config: &Config) -> Result<Vec<Strin
     }
     names(spec, wish)?;
     vault_secret(spec, config)?;
+    broker_token(spec, config)?;
     let others: Vec<&Value> = containers(spec).filter(|container| !is_ours(container)).collect();
     for container in &others {
         mounts(container)?;
@@ -123,27 +124,40 @@ fn ports(container: &Value, wish: &Wish) -> Result<(), Refusal> {
 
 /// The Secret is mounted by nobody, and read by the sidecar's variables only.
 fn vault_secret(spec: &Value, config: &Config) -> Result<(), Refusal> {
-    let Some(secret) = &config.secret else { return Ok(()) };
+    let Some(secret) = config.vault_secret() else { return Ok(()) };
     let found = |kind: &str, one: &Value| {
-        Err(Refusal::VaultSecret { place: format!("{kind} {}", name(one)), name: secret.clone() })
+        Err(Refusal::VaultSecret { place: format!("{kind} {}", name(one)), name: secret.to_owned() })
     };
     for volume in items(&spec["volumes"]) {
         let mut projected = items(&volume["projected"]["sources"]);
-        if volume["secret"]["secretName"] == **secret
-            || projected.any(|source| source["secret"]["name"] == **secret)
+        if volume["secret"]["secretName"] == *secret
+            || projected.any(|source| source["secret"]["name"] == *secret)
         {
             return found("volume", volume);
         }
     }
     for container in containers(spec).filter(|container| !is_ours(container)) {
         let (mut one, mut all) = (items(&container["env"]), items(&container["envFrom"]));
-        if one.any(|one| one["valueFrom"]["secretKeyRef"]["name"] == **secret)
-            || all.any(|all| all["secretRef"]["name"] == **secret)
+        if one.any(|one| one["valueFrom"]["secretKeyRef"]["name"] == *secret)
+            || all.any(|all| all["secretRef"]["name"] == *secret)
         {
             return found("container", container);
         }
     }
     Ok(())
+}
+
+/// Tokens for the broker are the sidecar's. Its own volume is compared when it is placed.
+fn broker_token(spec: &Value, config: &Config) -> Result<(), Refusal> {
+    let Some(broker) = &config.broker else { return Ok(()) };
+    let for_broker = |volume: &&Value| {
+        items(&volume["projected"]["sources"])
+            .any(|source| source["serviceAccountToken"]["audience"] == *broker.audience)
+    };
+    let other = items(&spec["volumes"]).filter(|volume| volume["name"] != TOKEN).find(for_broker);
+    other.map_or(Ok(()), |volume| {
+        Err(Refusal::BrokerToken { volume: name(volume), audience: broker.audience.clone() })
+    })
 }
 
 /// What the pod's own network rules cannot hold.

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::certificate::SelfManaged;
+use super::{broker::Broker, certificate::SelfManaged};
 
 /// The `webhook:` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -36,12 +36,14 @@ pub struct Config {
     pub redirect_image: String,
     /// The user of the sidecar, which is to be nobody else's.
     pub uid: u32,
-    /// The `ConfigMap` with `keybearer.yaml`, in the pod's namespace.
-    pub config_map: String,
-    /// The `ConfigMap` with policy files, in the pod's namespace.
-    pub policies: String,
-    /// The `Secret` with the vault's `url` and `key`, in the pod's namespace.
+    /// The `ConfigMap` with `keybearer.yaml`, in the pod's namespace. None: `keybearer`, or none where there is a broker.
+    pub config_map: Option<String>,
+    /// The `ConfigMap` with policy files, in the pod's namespace. None: `keybearer-policies`, or the broker's policies.
+    pub policies: Option<String>,
+    /// The `Secret` with the vault's `url` and `key`, in the pod's namespace. Not used where there is a broker.
     pub secret: Option<String>,
+    /// Where sidecars have their credentials from, instead of a vault.
+    pub broker: Option<Broker>,
     /// Where the sidecar's health and metrics are: the kubelet asks at the pod's address.
     pub admin_address: IpAddr,
     /// Where the sidecar listens.
@@ -67,15 +69,33 @@ impl Default for Config {
             image: "keybearer".to_owned(),
             redirect_image: "keybearer-redirect".to_owned(),
             uid: 65532,
-            config_map: "keybearer".to_owned(),
-            policies: "keybearer-policies".to_owned(),
+            config_map: None,
+            policies: None,
             secret: Some("keybearer-vault".to_owned()),
+            broker: None,
             admin_address: Ipv4Addr::UNSPECIFIED.into(),
             ports: Ports::default(),
             resources: Resources::default(),
             redirect: Redirect::default(),
             skip_containers: super::mesh::CONTAINERS.map(str::to_owned).to_vec(),
         }
+    }
+}
+
+impl Config {
+    /// The `ConfigMap` with the sidecars' settings.
+    pub(super) fn settings_map(&self) -> Option<&str> {
+        self.config_map.as_deref().or(self.broker.is_none().then_some("keybearer"))
+    }
+
+    /// The `ConfigMap` with their policies.
+    pub(super) fn policies_map(&self) -> Option<&str> {
+        self.policies.as_deref().or(self.broker.is_none().then_some("keybearer-policies"))
+    }
+
+    /// The vault's `Secret`.
+    pub(super) fn vault_secret(&self) -> Option<&str> {
+        self.secret.as_deref().filter(|_| self.broker.is_none())
     }
 }
 

@@ -14,6 +14,7 @@
 //!
 //! Where it has no certificate from somebody else, it keeps one of its own: [`SelfManaged`].
 
+mod broker;
 mod certificate;
 mod check;
 mod config;
@@ -27,6 +28,7 @@ mod server;
 mod wish;
 
 pub use self::{
+    broker::Broker,
     certificate::SelfManaged,
     config::{Config, Mode, Ports, Quantity, QuantityError, Redirect, Resources},
     inject::{Mutation, inject, inject_ephemeral},

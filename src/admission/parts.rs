@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
+    broker::Broker,
     config::{Config, Mode, Resources},
     wish::Wish,
 };
@@ -24,8 +25,14 @@ pub(super) const REDIRECT: &str = "keybearer-redirect";
 /// The volume with the certificates to trust, the only one that agents see.
 pub(super) const TRUST: &str = "keybearer-ca";
 /// The sidecar's own volumes: files that are nobody else's, in memory and on the node's disk; its configuration.
-pub(super) const PRIVATE: [&str; 4] =
-    ["keybearer-private", "keybearer-data", "keybearer-config", "keybearer-policies"];
+pub(super) const PRIVATE: [&str; 5] =
+    ["keybearer-private", "keybearer-data", "keybearer-config", "keybearer-policies", TOKEN];
+/// The volume with the token by which the sidecar proves to the broker whose it is.
+pub(super) const TOKEN: &str = "keybearer-token";
+/// Where that is mounted, in the sidecar.
+pub(super) const TOKEN_DIR: &str = "/var/run/secrets/keybearer.dev";
+/// How long a token lasts. The kubelet replaces it after four fifths of that.
+const TOKEN_SECONDS: u32 = 3600;
 
 /// Where [`TRUST`] is mounted, in every container.
 pub(super) const TRUST_DIR: &str = "/etc/keybearer/ca";
@@ -97,14 +104,21 @@ fn sidecar(wish: &Wish, config: &Config) -> Value {
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": [
-            {"name": TRUST, "mountPath": TRUST_DIR},
-            {"name": "keybearer-private", "mountPath": "/run/keybearer"},
-            {"name": "keybearer-data", "mountPath": "/data"},
-            {"name": "keybearer-config", "mountPath": "/etc/keybearer/config", "readOnly": true},
-            {"name": "keybearer-policies", "mountPath": "/etc/keybearer/policies", "readOnly": true},
-        ],
+        "volumeMounts": mounts(config),
     })
+}
+
+fn mounts(config: &Config) -> Vec<Value> {
+    let read_only = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
+    let settings = config.settings_map().map(|_| read_only("keybearer-config", "/etc/keybearer/config"));
+    let policies = config.policies_map().map(|_| read_only("keybearer-policies", "/etc/keybearer/policies"));
+    let token = config.broker.as_ref().map(|_| read_only(TOKEN, TOKEN_DIR));
+    let own = [
+        json!({"name": TRUST, "mountPath": TRUST_DIR}),
+        json!({"name": "keybearer-private", "mountPath": "/run/keybearer"}),
+        json!({"name": "keybearer-data", "mountPath": "/data"}),
+    ];
+    own.into_iter().chain(settings).chain(policies).chain(token).collect()
 }
 
 /// The sidecar's configuration, over what `keybearer.yaml` says.
@@ -114,23 +128,38 @@ fn environment(wish: &Wish, config: &Config) -> Vec<Value> {
         std::net::IpAddr::V4(ip) => ip.to_string(),
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    let mut variables = vec![
-        ("CONFIG", "/etc/keybearer/config/keybearer.yaml".to_owned()),
-        ("POLICIES", "[/etc/keybearer/policies]".to_owned()),
+    let settings =
+        config.settings_map().map(|_| ("CONFIG", "/etc/keybearer/config/keybearer.yaml".to_owned()));
+    let policies = config.policies_map().map(|_| ("POLICIES", "[/etc/keybearer/policies]".to_owned()));
+    let mut variables: Vec<_> = settings.into_iter().chain(policies).collect();
+    variables.extend([
         ("DATA_DIR", "/data".to_owned()),
         ("CA__DIR", "/run/keybearer/ca".to_owned()),
         ("CA__BUNDLE", BUNDLE.to_owned()),
         ("LISTEN__PROXY", at("127.0.0.1", wish.ports.proxy)),
         ("LISTEN__ADMIN", at(&admin, wish.ports.admin)),
-    ];
+    ]);
     if wish.mode == Mode::Transparent {
         variables.push(("LISTEN__TRANSPARENT", at("127.0.0.1", wish.ports.transparent)));
     }
     if let Some(subject) = &wish.subject {
         variables.push(("IDENTITY__DEFAULT", yaml(&json!(subject))));
     }
+    variables.extend(config.broker.iter().flat_map(broker));
     let plain = variables.into_iter().map(|(key, value)| json!({"name": named(key), "value": value}));
-    plain.chain(config.secret.iter().flat_map(|secret| vault(secret))).collect()
+    plain.chain(config.vault_secret().into_iter().flat_map(vault)).collect()
+}
+
+/// The broker, and that whoever asks is believed within its bindings: the identity is the pod's annotations'.
+fn broker(broker: &Broker) -> impl Iterator<Item = (&'static str, String)> {
+    let roots = broker.roots.as_ref().map(|pem| ("VAULT__ROOTS", yaml(&json!({"pem": pem}))));
+    let own = [
+        ("IDENTITY__MODE", "bound".to_owned()),
+        ("VAULT__BACKEND", "broker".to_owned()),
+        ("VAULT__URL", yaml(&json!(broker.url))),
+        ("VAULT__TOKEN_FILE", format!("{TOKEN_DIR}/token")),
+    ];
+    own.into_iter().chain(roots)
 }
 
 /// Of the Secret, by variables: its files would be root's, and a key file that others may read is refused.
@@ -196,13 +225,21 @@ fn redirect(wish: &Wish, config: &Config) -> Value {
 }
 
 fn volumes(config: &Config) -> Vec<Value> {
-    vec![
+    let map = |name: &str, map: &str| json!({"name": name, "configMap": {"name": map}});
+    let settings = config.settings_map().map(|name| map("keybearer-config", name));
+    let policies = config.policies_map().map(|name| map("keybearer-policies", name));
+    let own = [
         json!({"name": TRUST, "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}),
         json!({"name": "keybearer-private", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
         json!({"name": "keybearer-data", "emptyDir": {}}),
-        json!({"name": "keybearer-config", "configMap": {"name": config.config_map}}),
-        json!({"name": "keybearer-policies", "configMap": {"name": config.policies}}),
-    ]
+    ];
+    own.into_iter().chain(settings).chain(policies).chain(config.broker.as_ref().map(token)).collect()
+}
+
+/// Of the pod's service account, and for the broker alone: API servers do not take it.
+fn token(broker: &Broker) -> Value {
+    let token = json!({"audience": broker.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token"});
+    json!({"name": TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}})
 }
 
 /// Every trust variable of `keybearer run`, and in proxy mode every other one, too. Who asks is the sidecar's to know

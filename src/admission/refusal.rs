@@ -64,6 +64,14 @@ pub enum Refusal {
         /// The Secret's name.
         name: String,
     },
+    /// The pod asks for a token of the sidecar's.
+    #[error("volume {volume} projects a token for {audience}, which is the sidecar's alone; remove it")]
+    BrokerToken {
+        /// Which volume.
+        volume: String,
+        /// Whom the token is for.
+        audience: String,
+    },
     /// A container listens where the sidecar does.
     #[error(
         "container {container} has the port {port}, where the sidecar listens; move one of them: annotation {annotation}"

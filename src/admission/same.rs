@@ -90,7 +90,8 @@ fn rest<'a>(ours: &'a Value, theirs: &'a Value) -> impl Iterator<Item = &'a Valu
 /// A variable or a mount that others may add.
 fn is_harmless(added: &Value) -> bool {
     if let Some(path) = added["mountPath"].as_str() {
-        return MOUNTED.iter().any(|below| path.starts_with(below)) && !path.contains("..");
+        let is_token = path.contains("/keybearer.dev");
+        return MOUNTED.iter().any(|below| path.starts_with(below)) && !path.contains("..") && !is_token;
     }
     added["name"].as_str().is_some_and(|name| !OURS.iter().any(|prefix| name.starts_with(prefix)))
 }
@@ -151,6 +152,8 @@ mod tests {
         assert_eq!(with("/env/-", json!({"name": "KEYBEARER_CONFIG", "value": "/mine"})), "env");
         assert_eq!(with("/env/-", json!({"name": "SSL_CERT_FILE", "value": "/mine"})), "env");
         assert_eq!(with("/volumeMounts/-", json!({"name": "x", "mountPath": "/keybearer"})), "volumeMounts");
+        let over_token = json!({"name": "x", "mountPath": "/run/secrets/keybearer.dev/token"});
+        assert_eq!(with("/volumeMounts/-", over_token), "volumeMounts");
         assert_eq!(with("/volumeMounts", json!([])), "volumeMounts");
     }
 }

@@ -1,6 +1,6 @@
 //! HTTPS for API servers.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{certificate, config::Config, review};
+use super::{broker::Settings, certificate, config::Config, review};
 use crate::{
     drain::Drain,
     telemetry,
@@ -56,6 +56,14 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The broker's address.
+    #[error("webhook.broker.url is {0:?}; it must be an https:// URL without a user name")]
+    BrokerUrl(String),
+    /// The broker's CA.
+    #[error(
+        "{0} (webhook.broker.roots_file) holds too many certificates to be given to each pod; name the broker's own CA alone"
+    )]
+    BrokerRoots(PathBuf),
     /// Metrics.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -81,7 +89,7 @@ pub async fn start(config: Config, drain: &Drain) -> Result<SocketAddr, Error> {
 }
 
 struct Desk {
-    config: Config,
+    settings: Settings,
     registry: Registry,
     reviews: IntCounterVec,
 }
@@ -96,7 +104,7 @@ fn router(config: Config, registry: Registry) -> Result<Router, Error> {
         .route("/mutate", post(mutate))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(Arc::new(Desk { config, registry, reviews })))
+        .with_state(Arc::new(Desk { settings: Settings::open(config)?, registry, reviews })))
 }
 
 async fn mutate(State(desk): State<Arc<Desk>>, request: Request) -> Response {
@@ -108,7 +116,7 @@ async fn mutate(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     let Some(body) = read(request.into_body()).await else {
         return refused(format!("the body did not arrive, or is longer than {LARGEST_BODY} bytes"));
     };
-    match review::answer(&body, &desk.config) {
+    match review::answer(&body, &desk.settings.current()) {
         Ok((answer, outcome)) => {
             desk.reviews.with_label_values(&[outcome.as_str()]).inc();
             let response = &answer["response"];

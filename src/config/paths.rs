@@ -68,6 +68,9 @@ impl Config {
         }
         place(&mut self.webhook.key);
         place(&mut self.webhook.self_managed.service_account);
+        if let Some(path) = self.webhook.broker.as_mut().and_then(|broker| broker.roots_file.as_mut()) {
+            place(path);
+        }
         if let Some(path) = &mut self.ca.bundle {
             place(path);
         }

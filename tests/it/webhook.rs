@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use cluster::{Cluster, Reviewed, by_an_api_server, pair};
 
 mod api_server;
+mod broker;
 mod cluster;
 mod own;
 mod sidecar;
@@ -158,16 +159,22 @@ async fn what_cannot_be_injected_is_refused_with_what_to_change() {
 
 #[tokio::test]
 async fn the_patches_are_those_of_the_golden_files() {
-    let cluster = Cluster::start("{}");
+    let [by_vault, by_broker] = ["{}", &broker::settings()].map(Cluster::start);
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/webhook/golden");
     let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join("webhook");
     fs::create_dir_all(&made).unwrap();
     let mut differ = Vec::new();
-    for name in ["minimal", "transparent", "every-annotation", "istio-classic"] {
+    for (cluster, name, file) in [
+        (&by_vault, "minimal", "minimal.json"),
+        (&by_vault, "transparent", "transparent.json"),
+        (&by_vault, "every-annotation", "every-annotation.json"),
+        (&by_vault, "istio-classic", "istio-classic.json"),
+        (&by_broker, "minimal", "broker-minimal.json"),
+        (&by_broker, "transparent", "broker-transparent.json"),
+    ] {
         let patch = cluster.create(&pod(name)).await.allowed().patch;
-        let file = format!("{name}.json");
-        fs::write(made.join(&file), format!("{patch:#}\n")).unwrap();
-        let wanted = fs::read_to_string(golden.join(&file)).unwrap_or_default();
+        fs::write(made.join(file), format!("{patch:#}\n")).unwrap();
+        let wanted = fs::read_to_string(golden.join(file)).unwrap_or_default();
         differ.extend((wanted != format!("{patch:#}\n")).then_some(file));
     }
     assert_eq!(differ, Vec::<String>::new(), "compare {} with tests/it/webhook/golden", made.display());
