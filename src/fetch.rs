@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Full};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     body::{Body, Incoming},
     client::conn::http1,
@@ -52,23 +52,14 @@ pub enum Error {
     /// The handshake failed, for instance over the certificate.
     #[error("cannot agree on TLS; if the server's CA is a private one, name it in egress.roots")]
     Tls(#[source] io::Error),
-    /// The answer is not HTTP, or broke off.
-    #[error("the HTTP exchange broke")]
-    Http(#[from] hyper::Error),
     /// Redirects are not followed: they could lead anywhere.
     #[error("answered {0}, a redirect; write the final URL instead")]
     Redirect(StatusCode),
     /// Not `200 OK`.
     #[error("answered {0} instead of 200")]
     Status(StatusCode),
-    /// The body is longer than the caller takes.
-    #[error("the answer is longer than {limit} bytes")]
-    TooLarge {
-        /// In bytes.
-        limit: usize,
-    },
-    /// No whole answer to a [`Question`].
-    #[error("the exchange broke")]
+    /// No whole answer.
+    #[error(transparent)]
     Unanswered(#[from] Unanswered),
     /// Not done in time.
     #[error("no complete answer within {0:?}")]
@@ -100,19 +91,22 @@ pub async fn get_as(
     limit_bytes: usize,
     limit: Duration,
 ) -> Result<Vec<u8>, Error> {
-    let url = Url::parse(url)?;
-    let mut request = url.request();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     if let Some(bearer) = bearer {
-        request.headers_mut().insert(header::AUTHORIZATION, authorization(bearer)?);
+        headers.insert(header::AUTHORIZATION, authorization(bearer)?);
     }
-    let exchange = async {
-        let tcp = url.connect(&Names::system()).await?;
-        if url.cleartext {
-            return ask(tcp, request, limit_bytes).await;
-        }
-        ask(url.secure(tcp, tls).await?, request, limit_bytes).await
+    let question = Question { method: Method::GET, headers, body: Zeroizing::default() };
+    let (status, body) = match call(&Url::parse(url)?, tls, question, limit_bytes, limit).await {
+        Ok(mut answer) => (answer.status, Ok(std::mem::take(&mut *answer.body))),
+        Err(Error::Unanswered(long @ Unanswered::TooLong { status, .. })) => (status, Err(long.into())),
+        Err(error) => return Err(error),
     };
-    timeout(limit, exchange).await.unwrap_or(Err(Error::Timeout(limit)))
+    match status {
+        StatusCode::OK => body,
+        status if status.is_redirection() => Err(Error::Redirect(status)),
+        status => Err(Error::Status(status)),
+    }
 }
 
 /// What is asked over a connection that is already open.
@@ -297,13 +291,6 @@ impl Url {
         TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.map_err(Error::Tls)
     }
 
-    fn request(&self) -> Request<Empty<Bytes>> {
-        let mut request = Request::new(Empty::new());
-        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        self.address(&mut request);
-        request
-    }
-
     /// Says where the request goes, who makes it, and that it is the connection's last.
     fn address<B>(&self, request: &mut Request<B>) {
         *request.uri_mut() = self.origin_form.clone();
@@ -325,38 +312,18 @@ impl Url {
     }
 }
 
+/// As `Authorization` says whom this token is of (RFC 6750 §2.1).
+///
+/// # Errors
+/// [`Error::Bearer`].
 #[expect(clippy::disallowed_methods, reason = "a token is sent to whoever asks for it")]
-fn authorization(bearer: &Secret) -> Result<HeaderValue, Error> {
+pub fn authorization(bearer: &Secret) -> Result<HeaderValue, Error> {
     let mut text = Zeroizing::new(Vec::with_capacity("Bearer ".len() + bearer.len()));
     text.extend_from_slice(b"Bearer ");
     text.extend_from_slice(bearer.expose());
     let mut value = HeaderValue::from_bytes(&text).map_err(|_| Error::Bearer)?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-async fn ask<S>(stream: S, request: Request<Empty<Bytes>>, limit: usize) -> Result<Vec<u8>, Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let exchange = pin!(async {
-        let answer = sender.send_request(request).await?;
-        match answer.status() {
-            StatusCode::OK => match body(answer.into_body(), limit).await {
-                Ok(mut body) => Ok(std::mem::take(&mut *body)),
-                Err(BodyError::TooLong) => Err(Error::TooLarge { limit }),
-                Err(BodyError::Broken(error)) => Err(Error::Http(error)),
-            },
-            status if status.is_redirection() => Err(Error::Redirect(status)),
-            status => Err(Error::Status(status)),
-        }
-    });
-    // The connection moves the bytes and may end first, with the rest of the answer still to be taken.
-    match select(exchange, pin!(connection)).await {
-        Either::Left((answer, _)) => answer,
-        Either::Right((_, exchange)) => exchange.await,
-    }
 }
 
 enum BodyError {
@@ -413,7 +380,7 @@ mod tests {
         let url = Url::parse("https://a.test?v=1").unwrap();
         assert_eq!((url.target.port, url.origin_form.to_string()), (443, "/?v=1".to_owned()));
         assert_eq!(Url::parse("http://[::1]/x").unwrap().target.port, 80);
-        assert_eq!(Url::parse("https://a.test:8443/").unwrap().request().headers()["host"], "a.test:8443");
+        assert_eq!(Url::parse("https://a.test:8443/").unwrap().authority(), "a.test:8443");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use keybearer::{
     drain::Drain,
-    fetch::{self, Error},
+    fetch::{self, Error, Unanswered},
     host::Host,
     tls::{Alpn, Authority, Downstream, Leaves, Metrics, Roots, upstream_config},
 };
@@ -83,7 +83,10 @@ async fn a_body_over_the_limit_is_refused_by_its_length_and_by_its_bytes() {
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nke\r\n2\r\nys\r\n",
     ] {
         let server = Server::answering(answer).await;
-        assert!(matches!(server.get(3, LONG).await, Err(Error::TooLarge { limit: 3 })), "{answer}");
+        assert!(
+            matches!(server.get(3, LONG).await, Err(Error::Unanswered(Unanswered::TooLong { limit: 3, .. }))),
+            "{answer}"
+        );
     }
 }
 
@@ -92,7 +95,7 @@ async fn a_body_that_breaks_off_is_no_answer() {
     let server = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nkeys").await;
     assert!(matches!(server.get(9, Duration::from_millis(150)).await, Err(Error::Timeout(_))));
     let server = Server::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n").await;
-    assert!(matches!(server.get(9, LONG).await, Err(Error::Http(_))));
+    assert!(matches!(server.get(9, LONG).await, Err(Error::Unanswered(Unanswered::Broken(_)))));
 }
 
 #[tokio::test]

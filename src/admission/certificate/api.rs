@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{SelfManaged, ring::Ring};
 use crate::{
     fetch::{self, Question, Url},
+    secret::Secret,
     tls::{self, Alpn, Roots, upstream_config},
 };
 
@@ -29,6 +30,9 @@ pub(super) enum Error {
         "cannot read {path}; set automountServiceAccountToken: true, or name webhook.certificate and webhook.key"
     )]
     Account { path: PathBuf, source: std::io::Error },
+    /// The service account's token.
+    #[error("the service account's token is refused")]
+    Token(#[source] fetch::Error),
     /// The API server's CA.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -129,10 +133,9 @@ impl<'a> Api<'a> {
         let Some(patch) = patch(configuration, &STANDARD.encode(certificates)) else {
             return Ok(Written::Done);
         };
-        let path = self.configuration_path();
         written(
             "patch the MutatingWebhookConfiguration",
-            self.ask(Method::PATCH, &path, JSON_PATCH, Some(&patch)).await?,
+            self.ask(Method::PATCH, &self.configuration_path(), JSON_PATCH, Some(&patch)).await?,
         )
     }
 
@@ -157,7 +160,8 @@ impl<'a> Api<'a> {
             .map_err(Error::Address)?;
         let roots = Roots::File(self.settings.service_account.join("ca.crt")).load()?;
         let mut headers = HeaderMap::new();
-        headers.insert(header::AUTHORIZATION, self.token()?);
+        let token = Secret::new(read(self.settings, "token")?.trim().as_bytes().to_vec());
+        headers.insert(header::AUTHORIZATION, fetch::authorization(&token).map_err(Error::Token)?);
         headers.insert(header::ACCEPT, HeaderValue::from_static(JSON));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
         let body = Zeroizing::new(body.map(Value::to_string).unwrap_or_default().into_bytes());
@@ -166,17 +170,6 @@ impl<'a> Api<'a> {
         let answer = fetch::call(&url, &tls, question, LARGEST, PATIENCE).await.map_err(Error::Call)?;
         let body = serde_json::from_slice(&answer.body).map_err(|_| Error::Answer(path.to_owned()))?;
         Ok((answer.status, body))
-    }
-
-    fn token(&self) -> Result<HeaderValue, Error> {
-        let token = read(self.settings, "token")?;
-        let text = Zeroizing::new(format!("Bearer {}", token.trim()));
-        let mut value = HeaderValue::from_str(&text).map_err(|error| Error::Account {
-            path: self.settings.service_account.join("token"),
-            source: std::io::Error::other(error),
-        })?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 }
 
