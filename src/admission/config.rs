@@ -85,12 +85,12 @@ impl Default for Config {
 impl Config {
     /// The `ConfigMap` with the sidecars' settings.
     pub(super) fn settings_map(&self) -> Option<&str> {
-        self.config_map.as_deref().or(self.broker.is_none().then_some("keybearer"))
+        self.config_map.as_deref().or_else(|| self.broker.is_none().then_some("keybearer"))
     }
 
     /// The `ConfigMap` with their policies.
     pub(super) fn policies_map(&self) -> Option<&str> {
-        self.policies.as_deref().or(self.broker.is_none().then_some("keybearer-policies"))
+        self.policies.as_deref().or_else(|| self.broker.is_none().then_some("keybearer-policies"))
     }
 
     /// The vault's `Secret`.

@@ -66,21 +66,20 @@ pub fn options(groups: &[Group]) -> String {
 /// The groups after `own`, but for those that it has, in these words or in others. Joined twice is joined once.
 #[must_use]
 pub fn joined(own: &str, groups: &[Group]) -> Joined {
-    let mut joined = Joined { value: own.trim_end().to_owned(), kept: Vec::new() };
+    let (mut kept, mut words) = (Vec::new(), vec![own.trim_end().to_owned()]);
     for group in groups {
         let key = format!("-D{}=", group.key);
         if group.words().all(|word| own.split_whitespace().any(|own| own == word)) {
             continue;
         }
         if own.split_whitespace().any(|word| word.trim_matches(['"', '\'']).starts_with(&key)) {
-            joined.kept.push(group.key);
+            kept.push(group.key);
             continue;
         }
-        for word in group.words() {
-            joined.value = format!("{} {word}", joined.value).trim_start().to_owned();
-        }
+        words.extend(group.words());
     }
-    joined
+    words.retain(|word| !word.is_empty());
+    Joined { value: words.join(" "), kept }
 }
 
 /// A virtual machine splits at white space, but for what stands in quotation marks.

@@ -138,7 +138,7 @@ pub enum Error {
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
     /// A roots file without any certificate, or with a broken one.
-    #[error("{path} {reason}; egress.roots needs a PEM file of CA certificates")]
+    #[error("{path} {reason}; it must be a PEM file of CA certificates")]
     Roots {
         /// The file.
         path: PathBuf,

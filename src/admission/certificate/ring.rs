@@ -124,7 +124,7 @@ impl Ring {
     ) -> Result<Option<Leaf>, Error> {
         let trusted = self.0.iter().rfind(|ca| is_trusted(ca.print()));
         let lasting = self.0.iter().find(|ca| now + Duration::hours(2) < ca.life.ends);
-        let Some(ca) = trusted.or(lasting).or(self.0.last()) else { return Ok(None) };
+        let Some(ca) = trusted.or(lasting).or_else(|| self.0.last()) else { return Ok(None) };
         if leaf.is_some_and(|leaf| leaf.issuer == ca.print() && !leaf.life.is_to_be_renewed(now)) {
             return Ok(None);
         }

@@ -15,7 +15,7 @@ pub(super) fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let length = parts.iter().map(|part| part.len()).sum();
     let mut value = vec![tag];
     push_length(&mut value, length);
-    parts.iter().for_each(|part| value.extend_from_slice(part));
+    value.extend(parts.iter().copied().flatten());
     value
 }
 
@@ -27,15 +27,13 @@ pub(super) fn set_of(mut members: Vec<Vec<u8>>) -> Vec<u8> {
 
 /// One byte below 128; otherwise how many bytes, and they, the first not 0.
 fn push_length(value: &mut Vec<u8>, length: usize) {
-    match u8::try_from(length) {
-        Ok(short @ ..0x80) => value.push(short),
-        _ => {
-            let bytes = length.to_be_bytes();
-            let digits = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap_or_default()..];
-            value.push(0x80 | digits.len().to_le_bytes()[0]);
-            value.extend_from_slice(digits);
-        }
+    if let Ok(short @ ..0x80) = u8::try_from(length) {
+        return value.push(short);
     }
+    let bytes = length.to_be_bytes();
+    let digits = &bytes[bytes.iter().position(|byte| *byte != 0).unwrap_or_default()..];
+    value.push(0x80 | digits.len().to_le_bytes()[0]);
+    value.extend_from_slice(digits);
 }
 
 #[cfg(test)]

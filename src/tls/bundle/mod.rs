@@ -83,9 +83,8 @@ impl Bundle {
     /// The whole bundle, PEM. The CA comes last, as its file has it.
     #[must_use]
     pub fn pem(&self) -> String {
-        let mut pem = String::new();
-        self.roots.iter().for_each(|root| pem.push_str(&certificate_pem(root)));
-        pem + &self.ca_pem
+        let roots = self.roots.iter().map(|root| certificate_pem(root));
+        roots.collect::<String>() + &self.ca_pem
     }
 
     /// Writes it where agents read it, in every format: at that path in PEM, and [`beside`](Format::beside) it. Each file

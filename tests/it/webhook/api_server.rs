@@ -268,7 +268,7 @@ async fn patch(
     }
     let patch: json_patch::Patch = serde_json::from_slice(&body).unwrap();
     assert!(
-        matches!(&patch.0[0], json_patch::PatchOperation::Test(test) if test.path.to_string() == "/metadata/resourceVersion")
+        matches!(&patch.0[0], json_patch::PatchOperation::Test(test) if test.path.as_str() == "/metadata/resourceVersion")
     );
     let mut held = desk.held.lock().unwrap();
     let mut patched = held.configuration.clone();

@@ -1,4 +1,4 @@
-//! Sidecars that have their credentials from a broker: no Secret and no ConfigMap, but a token of their own.
+//! Sidecars that have their credentials from a broker: no Secret and no `ConfigMap`, but a token of their own.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
