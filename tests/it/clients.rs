@@ -204,6 +204,7 @@ pub(crate) fn command(row: &Row) -> Result<Command, String> {
         Tool::Program(name) => on_path(name).map(|_| PathBuf::from("sh")),
         Tool::Python => there(tests.join(".cache/venv/bin/python")),
         Tool::Node => there(tests.join("clients/node_modules")).and_then(|_| on_path("node")),
+        Tool::Java => on_path("java"),
         Tool::Deno => there(tests.join("clients/node_modules/@deno")).map(|_| PathBuf::from("sh")),
     }?;
     let mut command = Command::new(program);
@@ -242,9 +243,8 @@ fn settings(command: &mut Command, row: &Row, way: Way, stage: &Stage, home: &Te
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         command.env(name, &url);
     }
-    if let Some(variable) = row.ca.variable() {
-        command.env(variable, if direct { stage.roots_file() } else { stage.ca_file() });
-    }
+    let trusted = if direct { stage.roots_file() } else { stage.ca_file() };
+    command.envs(row.ca.variable(&trusted, Some(&url)));
     command.env("KB_BASE", base).env("KB_TENANTS", "acme,globex").env("KB_ROLE", "researcher");
     command.env("KB_IDENTITY", if way == Way::ProxyUser { "proxy" } else { "header" });
     if direct {

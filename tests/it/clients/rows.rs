@@ -1,5 +1,12 @@
 //! The clients: what each runs, which CA variable it reads, in which ways it can say who asks.
 
+use std::{ffi::OsString, fs, path::Path};
+
+use keybearer::{
+    clients::{Trust, java},
+    tls::{Bundle, Format, STORE_PASSWORD},
+};
+
 pub(crate) struct Row {
     pub(crate) client: &'static str,
     pub(crate) does: &'static str,
@@ -19,6 +26,7 @@ pub(crate) enum Tool {
     Python,
     Node,
     Deno,
+    Java,
 }
 
 /// How a client is told whom to trust.
@@ -28,17 +36,30 @@ pub(crate) enum Ca {
     Variable(&'static str),
     /// An option of its own. Its script finds the file's name in `KB_CA`.
     Option(&'static str),
+    /// Java's options in `JAVA_TOOL_OPTIONS`, by which it is told the proxy, too.
+    Java,
     Unneeded,
 }
 
 impl Ca {
-    pub(crate) fn variable(self) -> Option<&'static str> {
+    /// The variable for who trusts the certificates in that file and uses that proxy.
+    pub(crate) fn variable(self, pem: &Path, proxy: Option<&str>) -> Option<(&'static str, OsString)> {
         match self {
-            Self::Variable(name) => Some(name),
-            Self::Option(_) => Some("KB_CA"),
+            Self::Variable(name) => Some((name, pem.into())),
+            Self::Option(_) => Some(("KB_CA", pem.into())),
+            Self::Java => Some((java::VARIABLE, options(pem, proxy).into())),
             Self::Unneeded => None,
         }
     }
+}
+
+/// As `keybearer run` and the webhook tell Java, of a store that is made beside the file.
+fn options(pem: &Path, proxy: Option<&str>) -> String {
+    let store = Format::Pkcs12.beside(pem);
+    let bundle = Bundle::of_ca(&fs::read_to_string(pem).unwrap());
+    fs::write(&store, bundle.in_format(Format::Pkcs12)).unwrap();
+    let trust = java::trust(&Trust { pem, store: &store, password: STORE_PASSWORD });
+    java::options(&[trust].into_iter().chain(proxy.map(java::proxy)).collect::<Vec<_>>())
 }
 
 /// How a client says who asks.
@@ -238,6 +259,16 @@ pub(crate) static AGENTS: &[Row] = &[
         env: &[],
         ca: Ca::Variable("DENO_CERT"),
         ways: BOTH,
+        base: "https://api.provider.test",
+    },
+    Row {
+        client: "Java, own `HttpClient`",
+        does: "calls on one connection, chunked upload, events",
+        tool: Tool::Java,
+        script: "Http.java",
+        env: &[],
+        ca: Ca::Java,
+        ways: &[Way::Header],
         base: "https://api.provider.test",
     },
     Row {

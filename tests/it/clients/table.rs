@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use keybearer::clients::java;
+
 use super::{
     End, Outcome,
     rows::{self, Ca, Row, Way},
@@ -30,6 +32,7 @@ fn line(row: &Row, outcomes: &[&Outcome]) -> String {
     let none = cell(Way::Transparent).unwrap_or("–");
     let ca = match row.ca {
         Ca::Unneeded => "none needed".to_owned(),
+        Ca::Java => format!("`{}`", java::VARIABLE),
         Ca::Variable(name) | Ca::Option(name) => format!("`{name}`"),
     };
     format!("| {} | {} | {header} | {user} | {none} | {ca} |", row.client, row.does)
