@@ -47,7 +47,7 @@ spec:
 pub(crate) async fn stage() -> Stage {
     let (policies, accounts, registries) = (policies(), accounts(), Registries::tiny());
     let names = NAMES.into_iter().chain(registries.hosts()).map(str::to_owned).collect();
-    Stage::set(Staging { policies, names, accounts, registries, ..Staging::default() }).await
+    Stage::set(Staging { policies, accounts, names, registries, ..Staging::default() }).await
 }
 
 /// What the clients may do.

@@ -62,7 +62,7 @@ fn package_managers() -> Option<&'static Report> {
 async fn registries(test: &str, policies: Vec<(&'static str, String)>, egress: &'static str) -> Option<Pod> {
     let config = "identity: {default: {tenant: acme, role: researcher}}";
     let registries = Registries::tiny();
-    Pod::start(test, Making { policies, registries, egress, config, ..Making::default() }).await
+    Pod::start(test, Making { policies, egress, config, registries, ..Making::default() }).await
 }
 
 #[test]
