@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     credential::Resolver,
     drain::Drain,
-    ruleset::{Rules, Ruleset},
+    ruleset::{Origin, Rules, Ruleset},
     telemetry,
     vault::{Claim, Vault},
 };
@@ -136,7 +136,7 @@ fn claim() -> Claim {
 
 /// The policy files, with what to do where there are none.
 pub(super) fn ruleset(config: &Config) -> Result<Ruleset, Failure> {
-    match config.policies.iter().find(|path| !path.exists()) {
+    match config.policies.iter().flat_map(Origin::paths).find(|path| !path.exists()) {
         None => Ok(Ruleset::load(&config.policies)?),
         Some(path) => {
             let failure = Failure::new(format!("there is no policy at {}", path.display()));

@@ -1,10 +1,13 @@
 //! `keybearer policy`: what the policy files say.
 
+mod bundle;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http::Method;
 
+use self::bundle::{Bundle, Keys};
 use super::{
     Failure, Global,
     counter::ruleset,
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{
     id::{RoleName, Scope, Subject, TenantId, UserId},
-    ruleset::{self, Decision, Explanation},
+    ruleset::{self, Decision, Explanation, LoadError, Origin, Ruleset},
 };
 
 /// Check the policy files, and ask what they decide
@@ -33,16 +36,47 @@ enum Verb {
     /// Read policy files as the proxy would, and say all that is wrong with them
     #[command(after_help = "Examples:
   keybearer policy check
-  keybearer policy check ./policies --output json")]
+  keybearer policy check ./policies --output json
+  keybearer policy check --bundle policy.jws --keys keys.json")]
     Check {
         /// Files and folders [default: `policies` of the configuration]
         #[arg(value_name = "PATH")]
         paths: Vec<PathBuf>,
+        #[command(flatten)]
+        signed: SignedBundle,
     },
     /// Show what would be decided for a request, by which rule, and why
     #[command(after_help = "Example:
   keybearer policy explain --tenant acme --role researcher GET https://api.github.com/user")]
     Explain(Explain),
+    /// Sign policy files, so that a proxy knows who made them
+    ///
+    /// Checks them first. The bundle is one file; proxies name it in `policies:` with the public keys that may sign it.
+    #[command(after_help = "Examples:
+  openssl genpkey -algorithm ed25519 -out policy-key.pem
+  keybearer policy bundle --key policy-key.pem --out policy.jws ./policies")]
+    Bundle(Bundle),
+    /// Print the key set by which proxies believe what these keys sign
+    #[command(after_help = "Example:
+  keybearer policy keys policy-key.pem > keys.json")]
+    Keys(Keys),
+}
+
+/// A bundle instead of files.
+#[derive(Debug, Args)]
+struct SignedBundle {
+    /// A signed bundle
+    #[arg(long, value_name = "FILE", requires = "keys")]
+    bundle: Option<PathBuf>,
+    /// The public keys that may sign it, as a JSON Web Key Set
+    #[arg(long, value_name = "FILE", requires = "bundle")]
+    keys: Option<PathBuf>,
+}
+
+impl SignedBundle {
+    fn origin(self) -> Option<Origin> {
+        Some(Origin::Bundle { bundle: self.bundle?, keys: self.keys? })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -60,20 +94,27 @@ struct Explain {
     method: Method,
     /// The URL
     url: String,
+    #[command(flatten)]
+    signed: SignedBundle,
 }
 
 impl Policy {
     pub(super) fn run(self, global: &Global, out: &mut Out) -> Result<(), Failure> {
         match self.verb {
-            Verb::Check { paths } if paths.is_empty() => check(&global.load()?.policies, out),
-            Verb::Check { paths } => check(&paths, out),
+            Verb::Check { paths, signed } => {
+                let origins: Vec<Origin> =
+                    paths.into_iter().map(Origin::Path).chain(signed.origin()).collect();
+                if origins.is_empty() { check(&global.load()?.policies, out) } else { check(&origins, out) }
+            }
             Verb::Explain(explain) => explain.run(global, out),
+            Verb::Bundle(bundle) => bundle.run(out),
+            Verb::Keys(keys) => keys.run(out),
         }
     }
 }
 
-fn check(paths: &[PathBuf], out: &mut Out) -> Result<(), Failure> {
-    match ruleset::check(paths) {
+fn check(origins: &[Origin], out: &mut Out) -> Result<(), Failure> {
+    match ruleset::check(origins) {
         Ok(summary) if out.is_json() => out.json(&summary),
         Ok(summary) => out.line(format!(
             "ok: {}: {}, {}, {} with {} (revision {})",
@@ -84,17 +125,25 @@ fn check(paths: &[PathBuf], out: &mut Out) -> Result<(), Failure> {
             counted(summary.operations, "operation"),
             summary.revision
         )),
-        Err(error) if out.is_json() => {
-            out.json(&error)?;
-            Err(Failure::silent(FAILED))
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => refused(error, out),
     }
+}
+
+/// Says all that is wrong with a policy.
+fn refused(error: LoadError, out: &mut Out) -> Result<(), Failure> {
+    if out.is_json() {
+        out.json(&error)?;
+        return Err(Failure::silent(FAILED));
+    }
+    Err(error.into())
 }
 
 impl Explain {
     fn run(self, global: &Global, out: &mut Out) -> Result<(), Failure> {
-        let rules = ruleset(&global.load()?)?;
+        let rules = match self.signed.origin() {
+            Some(bundle) => Ruleset::load(&[bundle])?,
+            None => ruleset(&global.load()?)?,
+        };
         let subject = Subject { tenant: self.tenant, role: self.role, user: self.user };
         let told = rules.explain(&subject, &self.method, &self.url);
         if out.is_json() { out.json(&told) } else { out.pairs(details(&told)) }

@@ -14,7 +14,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{admin, admission, audit, credential, identity, oauth, proxy, telemetry, tls, vault};
+use crate::{admin, admission, audit, credential, identity, oauth, proxy, ruleset, telemetry, tls, vault};
 
 /// The file's name in the working directory and in the XDG configuration directory.
 pub const FILE: &str = "keybearer.yaml";
@@ -29,8 +29,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Who asks.
     pub identity: identity::Config,
-    /// Folders and files with roles, connectors and bindings; `./policies` if left out.
-    pub policies: Vec<PathBuf>,
+    /// Folders, files and signed bundles with roles, connectors and bindings; `./policies` if left out.
+    pub policies: Vec<ruleset::Origin>,
     /// Where requests may go.
     pub egress: proxy::Egress,
     /// The apps that providers know us by.

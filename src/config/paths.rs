@@ -9,6 +9,7 @@ use super::{Config, Error, FILE};
 use crate::{
     identity::JwksSource,
     oauth::{AppConfig, SecretSource},
+    ruleset::Origin,
     tls::Roots,
     vault::KeySource,
 };
@@ -35,9 +36,9 @@ impl Config {
             place(&mut self.data_dir);
         }
         if self.policies.is_empty() {
-            self.policies.push(PathBuf::from("policies"));
+            self.policies.push(PathBuf::from("policies").into());
         }
-        self.policies.iter_mut().for_each(place);
+        self.policies.iter_mut().flat_map(Origin::paths_mut).for_each(place);
         if let Some(JwksSource::File(path)) = &mut self.identity.jwks {
             place(path);
         }

@@ -35,7 +35,7 @@ pub use self::{
     gate::Gate,
     issuer::{IssuerConfig, IssuerError, IssuerKind},
     keys::FetchJwks,
-    signers::{SignedClaims, Signers, Unverified},
+    signers::{KeyRing, SignedClaims, Signers, Unverified},
     workload::{Workload, WorkloadError},
     workloads::{Proven, Unproven, Workloads},
 };

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{ConfigError, Error, FetchJwks, JwksSource, keys::Keys, token::Token};
+use super::{ConfigError, Error, FetchJwks, JwksSource, key_set::KeySet, keys::Keys, token::Token};
 use crate::{drain::Drain, secret::Secret};
 
 /// The keys of somebody who signs, such as a transmitter of security events. Cloning is cheap.
 #[derive(Clone)]
 pub struct Signers(Arc<Keys>);
+
+/// A key set of which one reading is enough, for those who notice themselves that it changes.
+pub struct KeyRing(KeySet);
 
 /// What somebody said and signed. Whether it is for us, of now, and to be acted upon is the caller's to check.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,10 +60,32 @@ impl Signers {
             Error::Unavailable => Unverified::Unavailable,
             _ => Unverified::UnknownKey,
         })?;
-        let key = set.find(kid, token.algorithm).ok_or(Unverified::UnknownKey)?;
-        let claims = token.claims(key).map_err(|_| Unverified::Forged)?;
-        Ok(SignedClaims { typ: token.typ, claims })
+        verified(token, &set)
     }
+}
+
+impl KeyRing {
+    /// Reads a JSON Web Key Set.
+    ///
+    /// # Errors
+    /// Why it is none, or that it has no key that signs.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        KeySet::following(None, bytes.to_vec()).map(Self)
+    }
+
+    /// What the token claims, if one of these keys signed it.
+    ///
+    /// # Errors
+    /// [`Unverified`], but never [`Unverified::Unavailable`].
+    pub fn verify(&self, token: Secret) -> Result<SignedClaims, Unverified> {
+        verified(Token::read(token).map_err(|_| Unverified::Form)?, &self.0)
+    }
+}
+
+fn verified(token: Token, keys: &KeySet) -> Result<SignedClaims, Unverified> {
+    let key = keys.find(token.kid.as_deref(), token.algorithm).ok_or(Unverified::UnknownKey)?;
+    let claims = token.claims(key).map_err(|_| Unverified::Forged)?;
+    Ok(SignedClaims { typ: token.typ, claims })
 }
 
 #[cfg(test)]
@@ -90,6 +115,19 @@ mod tests {
             assert_eq!(Value::from(signed.claims), claims);
             assert_eq!(signed.typ.as_deref(), Some("JWT"));
         }
+    }
+
+    #[test]
+    fn a_key_ring_believes_what_its_keys_signed_and_nothing_else() {
+        let (ours, theirs) = (Signer::new(Algorithm::EdDSA, "k1"), Signer::new(Algorithm::EdDSA, "k1"));
+        let ring = KeyRing::parse(&ours.jwks()).unwrap();
+        let claims = json!({"iat": 1});
+        let verify = |token: String| ring.verify(Secret::new(token.into()));
+        assert_eq!(Value::from(verify(ours.sign(&claims)).unwrap().claims), claims);
+        assert_eq!(verify(theirs.sign(&claims)), Err(Unverified::Forged));
+        assert_eq!(verify(Signer::new(Algorithm::EdDSA, "k2").sign(&claims)), Err(Unverified::UnknownKey));
+        assert_eq!(verify(String::new()), Err(Unverified::Form));
+        assert!(KeyRing::parse(b"{}").is_err());
     }
 
     #[tokio::test]

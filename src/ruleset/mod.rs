@@ -5,6 +5,7 @@
 //! it whole or, where they cannot be used, not at all. Where the files are somebody else's, a [`Feed`] hands them over;
 //! what a workload of somebody else's is handed is an [`Excerpt`].
 
+mod bundle;
 mod crossref;
 mod document;
 mod entitled;
@@ -16,6 +17,7 @@ mod load;
 mod metrics;
 mod needs;
 mod offer;
+mod origin;
 mod reload;
 mod rules;
 mod sheet;
@@ -25,13 +27,13 @@ mod tests;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use serde::Serialize;
 
 pub use self::{
+    bundle::{BundleKey, Signed, UnfitKey, bundle},
     error::{Finding, LoadError},
     excerpt::Excerpt,
     explain::{Decision, Explanation},
@@ -39,6 +41,7 @@ pub use self::{
     metrics::Metrics,
     needs::Needs,
     offer::Offer,
+    origin::Origin,
     rules::{Feed, Outcome, Rules},
 };
 use self::{sheet::Sheet, sources::Sources};
@@ -80,12 +83,13 @@ pub struct Summary {
 }
 
 impl Ruleset {
-    /// Reads files and folders (any depth, `*.yaml` and `*.yml`, several documents a file).
+    /// Reads files and folders (any depth, `*.yaml` and `*.yml`, several documents a file), and signed bundles.
     ///
     /// # Errors
     /// All that is wrong, also that a path does not exist.
-    pub fn load(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        Self::from_files(Sources::read(paths).files)
+    pub fn load(origins: &[impl Clone + Into<Origin>]) -> Result<Self, LoadError> {
+        let origins: Vec<Origin> = origins.iter().cloned().map(Into::into).collect();
+        Self::from_files(Sources::read(&origins).files)
     }
 
     /// What it is made of.
@@ -99,6 +103,6 @@ impl Ruleset {
 ///
 /// # Errors
 /// All that is wrong.
-pub fn check(paths: &[PathBuf]) -> Result<Summary, LoadError> {
-    Ruleset::load(paths).map(|ruleset| ruleset.summary)
+pub fn check(origins: &[Origin]) -> Result<Summary, LoadError> {
+    Ruleset::load(origins).map(|ruleset| ruleset.summary)
 }

@@ -13,7 +13,12 @@ use notify::{
 };
 use tokio::{sync::mpsc, time};
 
-use super::{Outcome, rules::Shared, sources::Sources};
+use super::{
+    Outcome,
+    origin::Origin,
+    rules::Shared,
+    sources::{Made, Sources},
+};
 use crate::drain::Drain;
 
 /// How long files must have been left alone before they are read: whoever writes several is waited for.
@@ -23,19 +28,28 @@ const MOST_WAITS: usize = 40;
 /// Some file systems tell nobody of changes (NFS, some bind mounts), so the files are compared this often.
 const POLL: Duration = Duration::from_secs(30);
 
+/// What was read before.
+#[derive(Debug)]
+pub(super) struct Last {
+    /// Of the last reading.
+    pub(super) fingerprint: String,
+    /// Of the bundles in use.
+    pub(super) made: Made,
+}
+
 /// Follows the files until the stop begins; they are read once more before this returns.
 pub(super) fn watch(
     shared: &Arc<Shared>,
-    paths: Vec<PathBuf>,
-    fingerprint: String,
+    origins: Vec<Origin>,
+    last: Last,
     drain: &Drain,
     mut on_outcome: impl FnMut(Outcome) + Send + 'static,
 ) {
     let (tell, changes) = mpsc::channel(1);
     let mut reloader = Reloader {
         shared: Arc::clone(shared),
-        paths,
-        fingerprint,
+        origins,
+        last,
         directories: BTreeSet::new(),
         watcher: watcher(tell.clone()),
     };
@@ -111,8 +125,8 @@ fn is_change(event: &Event) -> bool {
 #[derive(Debug)]
 struct Reloader {
     shared: Arc<Shared>,
-    paths: Vec<PathBuf>,
-    fingerprint: String,
+    origins: Vec<Origin>,
+    last: Last,
     directories: BTreeSet<PathBuf>,
     watcher: Option<RecommendedWatcher>,
 }
@@ -120,13 +134,17 @@ struct Reloader {
 impl Reloader {
     /// Reads the files and, where they differ from the last reading, takes them or says why not.
     fn reload(&mut self) -> Option<Outcome> {
-        let files = self.read_watched().files;
+        let Sources { files, made, .. } = self.read_watched();
         let fingerprint = files.fingerprint();
-        if self.fingerprint == fingerprint {
+        if self.last.fingerprint == fingerprint {
             return None;
         }
-        self.fingerprint = fingerprint;
-        Some(self.shared.take(files))
+        self.last.fingerprint = fingerprint;
+        let outcome = self.shared.take(files);
+        if matches!(outcome, Outcome::Loaded(_)) {
+            self.last.made = made;
+        }
+        Some(outcome)
     }
 
     /// Reads until every directory that is read has been watched since before: what changes after the reading
@@ -138,12 +156,12 @@ impl Reloader {
                 self.directories.insert(directory);
             }
         }
-        let mut sources = Sources::read(&self.paths);
+        let mut sources = Sources::following(&self.last.made, &self.origins);
         for _ in 0..MOST_WAITS {
             if !self.watch_only(&sources.directories) {
                 break;
             }
-            sources = Sources::read(&self.paths);
+            sources = Sources::following(&self.last.made, &self.origins);
         }
         sources
     }

@@ -1,14 +1,17 @@
 //! The ruleset in use, and who replaces it: whoever follows the files, or whoever is handed them.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Excerpt, LoadError, Ruleset, Summary, files::Files, reload, sources::Sources};
+use super::{
+    Excerpt, LoadError, Ruleset, Summary,
+    files::Files,
+    origin::Origin,
+    reload,
+    sources::{Made, Sources},
+};
 use crate::drain::Drain;
 
 /// The rules in use. Cloning is cheap, and all clones see the same.
@@ -28,7 +31,7 @@ pub(super) struct Shared {
 #[derive(Debug)]
 enum Supply {
     /// Files that are followed, and what they were when they were first read.
-    Files { paths: Vec<PathBuf>, fingerprint: String },
+    Files { origins: Vec<Origin>, fingerprint: String, made: Made },
     /// A [`Feed`]: by whom, and what became of what it was given, until somebody listens.
     Feed { by: String, outcomes: Mutex<Option<UnboundedReceiver<Outcome>>> },
     /// Nowhere.
@@ -57,9 +60,10 @@ impl Rules {
     ///
     /// # Errors
     /// [`LoadError`]: there is no last good one to fall back on.
-    pub fn load(paths: &[PathBuf]) -> Result<Self, LoadError> {
-        let files = Sources::read(paths).files;
-        let supply = Supply::Files { paths: paths.to_vec(), fingerprint: files.fingerprint() };
+    pub fn load(origins: &[impl Clone + Into<Origin>]) -> Result<Self, LoadError> {
+        let origins: Vec<Origin> = origins.iter().cloned().map(Into::into).collect();
+        let Sources { files, made, .. } = Sources::read(&origins);
+        let supply = Supply::Files { origins, fingerprint: files.fingerprint(), made };
         Ok(Self::new(supply, Some(Ruleset::from_files(files)?)))
     }
 
@@ -124,8 +128,9 @@ impl Rules {
     /// files are read once more before this returns.
     pub fn watch(&self, drain: &Drain, on_outcome: impl FnMut(Outcome) + Send + 'static) {
         match &self.shared.supply {
-            Supply::Files { paths, fingerprint } => {
-                reload::watch(&self.shared, paths.clone(), fingerprint.clone(), drain, on_outcome);
+            Supply::Files { origins, fingerprint, made } => {
+                let last = reload::Last { fingerprint: fingerprint.clone(), made: made.clone() };
+                reload::watch(&self.shared, origins.clone(), last, drain, on_outcome);
             }
             Supply::Feed { outcomes, .. } => {
                 // Whoever comes second is told by the same files what the first one was.

@@ -1,14 +1,18 @@
 //! The files of a policy: found, read, and which directories to watch for the next version of them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
+
 use super::{
+    bundle,
     error::Finding,
     files::{File, Files},
+    origin::Origin,
 };
 
 /// A policy file is written by people: 4 MiB are far more than they write.
@@ -21,19 +25,57 @@ pub(super) struct Sources {
     pub(super) files: Files,
     /// Where a change of any of it shows: canonical, because a symlink may be swapped below an open watch.
     pub(super) directories: BTreeSet<PathBuf>,
+    /// When each bundle was made.
+    pub(super) made: Made,
     seen: BTreeSet<PathBuf>,
 }
 
+/// Bundles, and when each was made.
+pub(super) type Made = BTreeMap<PathBuf, Timestamp>;
+
 impl Sources {
-    /// Reads files, and folders at any depth. In folders, `*.yaml` and `*.yml` count; names that begin with a
+    /// Reads files, folders at any depth, and bundles. In folders, `*.yaml` and `*.yml` count; names that begin with a
     /// dot do not, whereby the copies that Kubernetes (`..data`) and editors keep are not read twice.
-    pub(super) fn read(paths: &[PathBuf]) -> Self {
+    pub(super) fn read(origins: &[Origin]) -> Self {
+        Self::following(&Made::new(), origins)
+    }
+
+    /// Reads them again. Of a bundle that is in use, none is taken that was made before: whoever brings bundles may not
+    /// sign them, and could bring an old one that allows more.
+    pub(super) fn following(in_use: &Made, origins: &[Origin]) -> Self {
         let mut sources = Self::default();
-        for path in paths {
-            sources.watch(folder_of(path));
-            sources.visit(path, true);
+        for origin in origins {
+            for path in origin.paths() {
+                sources.watch(folder_of(path));
+            }
+            match origin {
+                Origin::Path(path) => sources.visit(path, true),
+                Origin::Bundle { bundle, keys } => sources.open_bundle(bundle, keys, in_use.get(bundle)),
+            }
         }
         sources
+    }
+
+    fn open_bundle(&mut self, path: &Path, keys: &Path, in_use: Option<&Timestamp>) {
+        for linked in [path, keys].into_iter().flat_map(Path::canonicalize) {
+            self.watch(folder_of(&linked));
+        }
+        match bundle::open(path, keys) {
+            Err(finding) => self.files.findings.push(finding),
+            Ok(opened) => match in_use {
+                Some(in_use) if opened.made < *in_use => {
+                    let says = format!(
+                        "was made at {}, before the one in use (made at {in_use}), which stays: make it anew from the files that you want",
+                        opened.made
+                    );
+                    self.files.findings.push(Finding::of_file(path, says));
+                }
+                _ => {
+                    self.made.insert(path.to_owned(), opened.made);
+                    self.files.files.extend(opened.files);
+                }
+            },
+        }
     }
 
     fn visit(&mut self, path: &Path, is_named: bool) {
@@ -76,6 +118,10 @@ impl Sources {
             fs::read_to_string(path)
         });
         match text {
+            Ok(text) if bundle::is_bundle(&text) => {
+                let says = "is a signed bundle: name it as `{bundle: FILE, keys: FILE}`, with the keys that may sign it";
+                self.files.findings.push(Finding::of_file(path, says.to_owned()));
+            }
             Ok(text) => self.files.files.push(File { name: path.display().to_string(), text }),
             Err(error) => self.unreadable(path, &error),
         }

@@ -16,7 +16,7 @@ use crate::{
     id::{RoleName, Subject, TenantId},
 };
 
-const CRM: &str = r#"apiVersion: keybearer.dev/v1
+pub(super) const CRM: &str = r#"apiVersion: keybearer.dev/v1
 kind: Connector
 metadata: {name: crm}
 spec:
@@ -29,7 +29,7 @@ spec:
     - {name: item.put, request: "PUT /items/{id}", scopes: [items:write]}
 "#;
 
-const READER: &str = "apiVersion: keybearer.dev/v1
+pub(super) const READER: &str = "apiVersion: keybearer.dev/v1
 kind: Role
 metadata: {name: reader}
 spec:
@@ -44,7 +44,7 @@ metadata: {name: local}
 spec: {workloads: [{local: true}], tenants: ['*'], roles: [reader]}
 ";
 
-fn folder(files: &[(&str, &str)]) -> TempDir {
+pub(super) fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in files {
         write(folder.path(), name, text);
@@ -52,7 +52,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-fn write(folder: &Path, name: &str, text: &str) {
+pub(super) fn write(folder: &Path, name: &str, text: &str) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
@@ -73,7 +73,7 @@ fn reader() -> Subject {
     Subject { tenant: TenantId::new("acme").unwrap(), role: RoleName::new("reader").unwrap(), user: None }
 }
 
-fn allows(rules: &Ruleset, method: &Method) -> bool {
+pub(super) fn allows(rules: &Ruleset, method: &Method) -> bool {
     rules.explain(&reader(), method, "https://api.crm.example/items/1").decision == Decision::Allow
 }
 
@@ -308,7 +308,7 @@ proptest! {
 }
 
 /// A policy folder whose parent, which is watched too, is quiet: other tests make folders beside `folder`'s.
-fn quiet_folder(files: &[(&str, &str)]) -> (TempDir, PathBuf) {
+pub(super) fn quiet_folder(files: &[(&str, &str)]) -> (TempDir, PathBuf) {
     let outer = tempfile::tempdir().unwrap();
     let path = outer.path().join("policy");
     fs::create_dir(&path).unwrap();
@@ -327,7 +327,7 @@ fn watched(path: &Path) -> (Rules, Drain, UnboundedReceiver<Outcome>) {
     (rules, drain, outcomes)
 }
 
-async fn next(outcomes: &mut UnboundedReceiver<Outcome>) -> Outcome {
+pub(super) async fn next(outcomes: &mut UnboundedReceiver<Outcome>) -> Outcome {
     tokio::time::timeout(Duration::from_secs(20), outcomes.recv())
         .await
         .expect("a change is noticed")

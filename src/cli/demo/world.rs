@@ -130,7 +130,7 @@ fn configuration(dir: &TempDir, provider: SocketAddr, at_home: bool) -> Config {
     Config {
         listen: Listen { proxy: if free { home } else { anywhere }, admin: anywhere, ..Listen::default() },
         data_dir: dir.path().join("data"),
-        policies: vec![dir.path().join("policies")],
+        policies: vec![dir.path().join("policies").into()],
         egress: Egress {
             allow_addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into()],
             roots: Roots::File(dir.path().join("provider-root.pem")),
