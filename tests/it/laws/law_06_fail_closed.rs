@@ -1,11 +1,29 @@
 //! Law 6. If the vault, the audit, the policy or the provider's TLS fails, the request is refused and says so; it is
 //! never forwarded bare.
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+
+use hyper_util::rt::TokioIo;
+use keybearer::{
+    drain::Drain,
+    host::HostPattern,
+    proxy::Proxy,
+    ruleset::{self, Excerpt, Feed, Rules},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsConnector;
 
 use super::wire::{self, ALPNS, asks, until};
 use crate::support::{
-    agent::Answer,
+    agent::{Answer, Body, absolute, http_over, identity, inside},
+    apart,
     provider::Speaks,
     stage::{HOST, POLICY, SECRETS, Stage, Staging},
 };
@@ -238,4 +256,57 @@ async fn an_account_that_lacks_a_scope_is_refused_before_anything_is_sent() {
     assert!(problem["reconnect_url"].is_string());
     assert!(stage.provider.requests().is_empty());
     wire::actions(&stage, 1).await;
+}
+
+/// A proxy whose rules are yet to come, and which would pass `opaque.test` through.
+async fn without_rules(dir: &Path) -> (SocketAddr, RootCertStore, Feed, Drain) {
+    let (rules, feed) = Rules::fed("the broker");
+    let mut parts = apart::parts(dir, rules).await;
+    parts.tunnels = vec![HostPattern::parse("opaque.test").unwrap()];
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(parts.ca_pem.as_bytes()).unwrap()).unwrap();
+    let drain = parts.drain.clone();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drain.spawn(Proxy::new(parts).run(listener, Vec::new()));
+    (address, roots, feed, drain)
+}
+
+async fn asked(address: SocketAddr, url: &str) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    Drain::default().spawn(connection);
+    let request = absolute("GET", url).header("agent-identity", identity("acme", "researcher"));
+    Answer::read(sender.send_request(request.body(Body::default()).unwrap()).await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_any_policy_has_come_nothing_is_decided_and_nothing_passes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let (address, roots, mut feed, _drain) = without_rules(dir.path()).await;
+    for url in [URL, "http://elsewhere.test/", "http://keybearer.internal/v1/operations"] {
+        assert_refused(&asked(address, url).await, 503, "policy_unavailable");
+    }
+    assert_eq!(asked(address, "http://keybearer.internal/ca.pem").await.status, 200);
+
+    // What passes through once there is a policy that does not describe it is refused inside its TLS until then.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"CONNECT opaque.test:443 HTTP/1.1\r\nHost: opaque.test:443\r\n\r\n").await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("opaque.test").unwrap();
+    let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let mut tunnel = http_over(tls).await;
+    let asking =
+        inside(&tunnel, "GET", "opaque.test", "/").header("agent-identity", identity("acme", "researcher"));
+    let answer = tunnel.call(asking.body(Body::default()).unwrap()).await;
+    assert_refused(&answer, 503, "policy_unavailable");
+
+    let file = ruleset::File { name: "policy.yaml".to_owned(), text: POLICY.to_owned() };
+    feed.replace(Excerpt { revision: "aaaaaaaaaaaa".into(), files: vec![file] }).unwrap();
+    assert_refused(&asked(address, "http://elsewhere.test/").await, 403, "destination_denied");
 }

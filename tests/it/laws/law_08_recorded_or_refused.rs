@@ -1,24 +1,14 @@
 //! Law 8. Every action has exactly one event, whatever becomes of it; what cannot be recorded is not sent.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path};
 
-use futures_util::FutureExt as _;
 use http::Request;
 use http_body_util::BodyExt as _;
 use keybearer::{
     audit::{self, Audit},
-    config::Config,
-    credential::Resolver,
-    dial::{AddressGuard, Dialer},
     drain::Drain,
-    identity::{Gate, Workload},
-    proxy::{
-        Limits, Metrics, Parts, Proxy, Upstream,
-        upstream::{self, Outbound},
-    },
+    proxy::Proxy,
     ruleset::Rules,
-    tls::{self, Authority, Downstream, Leaves},
-    vault::{Claim, Vault},
 };
 use prometheus::Registry;
 use serde_json::Value;
@@ -27,7 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use super::wire::{self, ALPNS, Wide, actions, asks, until};
 use crate::support::{
     agent::{Answer, Body, Connection, absolute, identity},
-    stage::{HOST, POLICY, SECRETS, Stage, Staging, account},
+    apart,
+    stage::{HOST, POLICY, SECRETS, Stage, Staging},
 };
 
 /// One event for each of the ids, in any order, and none besides. Returns the events by id.
@@ -270,43 +261,13 @@ async fn with_sync_durability_an_action_under_way_survives_a_crash() {
 
 /// A data path before an upstream that panics: the app has no such thing, so its parts are put together here.
 async fn panicking(dir: &Path) -> (Drain, Audit, std::net::SocketAddr) {
-    tls::init_crypto();
     fs::create_dir(dir.join("policies")).unwrap();
     fs::write(dir.join("policies/policy.yaml"), POLICY).unwrap();
-    let (drain, registry) = (Drain::default(), Registry::new());
-    let config = Config::default();
-    let claim = Claim { command: "test".to_owned(), admin_socket: None };
-    let (vault, _) = Vault::init(&config.vault, &dir.join("data"), &claim, &drain).await.unwrap();
-    vault.add(account("acme", "crm", keybearer::id::Principal::Tenant, SECRETS[0].1)).await.unwrap();
-    let audit =
-        Audit::open(&config.audit, &dir.join("data"), &audit::Metrics::register(&registry).unwrap()).unwrap();
-    let authority = Arc::new(Authority::open(None).unwrap());
-    let leaves = Leaves::new(Arc::clone(&authority), 16, &tls::Metrics::register(&registry).unwrap());
-    let guard = AddressGuard::new(&[]);
-    let fetch = Arc::new(|_| async { Err("no keys".to_owned()) }.boxed());
+    let parts = apart::parts(dir, Rules::load(&[dir.join("policies")]).unwrap()).await;
+    let (drain, audit) = (parts.drain.clone(), parts.audit.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let proxy = Proxy::new(Parts {
-        gate: Gate::new(config.identity, fetch, &drain).unwrap(),
-        workload: Workload::Local,
-        rules: Rules::load(&[dir.join("policies")]).unwrap(),
-        resolver: Resolver::new(Arc::new(vault)),
-        audit: audit.clone(),
-        upstream: Upstream::new(tower::service_fn(
-            async |_: Outbound| -> Result<http::Response<upstream::Body>, upstream::Error> {
-                panic!("on purpose: the way to the provider is broken")
-            },
-        )),
-        dialer: Dialer::new([].into(), guard, std::time::Duration::from_secs(1)),
-        downstream: Downstream::new(Arc::new(leaves)).unwrap(),
-        ca_pem: authority.pem().to_owned(),
-        tunnels: Vec::new(),
-        limits: Limits::default(),
-        admin: None,
-        metrics: Arc::new(Metrics::register(&registry, true).unwrap()),
-        drain: drain.clone(),
-    });
-    drain.spawn(proxy.run(listener, Vec::new()));
+    drain.spawn(Proxy::new(parts).run(listener, Vec::new()));
     (drain, audit, address)
 }
 

@@ -1,6 +1,7 @@
 //! What the tests stand on: a real provider, the real app before it, and something to reach both through.
 
 pub(crate) mod agent;
+pub(crate) mod apart;
 pub(crate) mod authorization_server;
 pub(crate) mod browser;
 pub(crate) mod direct;
