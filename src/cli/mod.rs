@@ -14,6 +14,7 @@ mod input;
 mod output;
 mod policy;
 mod private;
+mod process;
 mod proxy;
 mod redirect;
 mod run;
@@ -26,6 +27,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::process::main;
 use self::{
     failure::Failure,
     output::{Format, Out},
@@ -120,11 +122,6 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
-}
-
-/// Says why not even the arguments could be looked at.
-pub fn cannot_start(error: &std::io::Error) -> ExitCode {
-    Failure::new(format!("cannot start: {error}")).report()
 }
 
 #[cfg(test)]
