@@ -9,7 +9,8 @@ use std::{
 /// Every module of the crate, floor by floor.
 const FLOORS: &[&[&str]] = &[
     &["secret", "host", "id", "path", "cause", "document", "duration", "braces"],
-    &["drain", "telemetry", "tls", "names", "clients"],
+    &["drain", "telemetry", "tls", "clients"],
+    &["names"],
     &["dial", "fetch"],
     &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],

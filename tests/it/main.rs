@@ -28,6 +28,8 @@ mod fetch;
 #[cfg(test)]
 mod guide;
 #[cfg(test)]
+mod image;
+#[cfg(test)]
 mod issuer;
 #[cfg(test)]
 mod laws;

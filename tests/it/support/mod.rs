@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod apart;
 pub(crate) mod authorization_server;
 pub(crate) mod browser;
+pub(crate) mod container;
 pub(crate) mod direct;
 pub(crate) mod evidence;
 pub(crate) mod issuer;

@@ -253,7 +253,7 @@ pub(crate) fn skipped(test: &str, why: &str) {
 }
 
 /// The network that pods are on, and each address of the world's beyond it.
-fn wire(world: &Namespace) {
+pub(crate) fn wire(world: &Namespace) {
     world.ip("link add pods type bridge");
     address(world, "pods", WORLD);
     let addresses = NAMES.iter().flat_map(|(_, all)| all.iter()).chain(&NAMELESS);
@@ -263,7 +263,7 @@ fn wire(world: &Namespace) {
 }
 
 /// Puts a pod on that network; `port` is its end of the wire there.
-fn join(net: &Namespace, world: &Namespace, port: &str, addresses: [&str; 2]) {
+pub(crate) fn join(net: &Namespace, world: &Namespace, port: &str, addresses: [&str; 2]) {
     net.ip(&format!("link add eth0 type veth peer name {port} netns {}", world.name()));
     world.ip(&format!("link set {port} master pods up"));
     address(net, "eth0", addresses);
