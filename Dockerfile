@@ -5,13 +5,14 @@
 #     -v "$PWD/policies:/etc/policies:ro" keybearer proxy --config /etc/keybearer.yaml
 #
 # There is no shell in it, no user database and no root certificates: providers are checked by Mozilla's roots, which
-# are built in. The data directory is /data; make it a volume, for the vault, its key, the CA and the audit log.
+# are built in. The data directory is /data; make it a volume, for the vault, its key, the CA and the audit log. What the
+# program is made of is in /sbom.json (CycloneDX).
 
 # Anything with cargo, rustc, gcc and a static libc: .ci/image puts another in its place where there is no registry.
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
 
 FROM ${RUST_IMAGE} AS build
-# The same in every base, since the paths of dependencies are in the program, in what a panic says.
+# The same in every base. It is in the program, in what a panic says, but for what is cut off below.
 ENV CARGO_HOME=/cargo
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -19,20 +20,33 @@ COPY src src
 # Not built; but cargo wants to see what Cargo.toml names.
 COPY benches benches
 COPY tests/canary.rs tests/
-# Naming the target keeps the flag away from build scripts and procedural macros, which are loaded and cannot be static.
+COPY .ci/sbom .ci/
+# Naming the target keeps the flags away from build scripts and procedural macros, which are loaded and cannot be static.
+# Packed relocations are 0.5 MB less. Folding identical code would be more, but gives things that differ one address.
 RUN target=$(rustc --print host-tuple) \
-    && RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --bin keybearer --target "$target" \
+    && export RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix=/cargo/registry/src= --remap-path-prefix=/src=' \
+    && cargo build --locked --release --bin keybearer --target "$target" \
     && mkdir -p /out/data /out/tmp \
-    && cp "target/$target/release/keybearer" /out/keybearer
+    && cp "target/$target/release/keybearer" /out/keybearer \
+    && .ci/sbom "$target" >/out/sbom.json
 
 FROM scratch
 COPY --from=build /out/keybearer /keybearer
+COPY --from=build /out/sbom.json /sbom.json
 # A numeric owner: Kubernetes can check runAsNonRoot by it.
 COPY --from=build --chown=65532:65532 /out/data /data
 COPY --from=build --chown=65532:65532 /out/tmp /tmp
+ARG VERSION
+ARG REVISION
+LABEL org.opencontainers.image.title="keybearer" \
+      org.opencontainers.image.description="A sidecar egress proxy that holds your agents' credentials" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      dev.keybearer.sbom="/sbom.json"
 ENV KEYBEARER_DATA_DIR=/data
 USER 65532:65532
-EXPOSE 7080 7090
+EXPOSE 7080 7081 7090
 VOLUME /data
 ENTRYPOINT ["/keybearer"]
 CMD ["proxy"]
