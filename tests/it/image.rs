@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use keybearer::drain::Drain;
+use serde_json::{Value, json};
 
 use crate::support::{
     agent::{Answer, Body, absolute, identity},
@@ -144,4 +145,38 @@ async fn without_a_name_server_the_log_says_so_and_the_demo_runs() {
     let answer = ask(&container, HOST).await;
     assert_eq!(answer.error().as_deref(), Some("upstream_unreachable"), "{}", answer.text());
     assert!(running.log().contains("no name server can be asked: /etc/resolv.conf"), "{}", running.log());
+}
+
+/// As the builder of the image makes it.
+#[test]
+fn what_the_program_is_made_of_is_listed_and_nothing_else() {
+    let repository = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new(repository.join(".ci/sbom")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&list["bomFormat"], &list["metadata"]["component"]["purl"]),
+        (&json!("CycloneDX"), &json!(concat!("pkg:cargo/keybearer@", env!("CARGO_PKG_VERSION"))))
+    );
+    let lock = std::fs::read_to_string(repository.join("Cargo.lock")).unwrap();
+    let text = |part: &Value| part.as_str().unwrap_or_default().to_owned();
+    let parts = list["components"].as_array().unwrap();
+    for part in parts {
+        let (name, version) = (text(&part["name"]), text(&part["version"]));
+        assert_ne!(text(&part["licenses"][0]["expression"]), "", "{part}");
+        if text(&part["purl"]).starts_with("pkg:cargo/") {
+            let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+            let (_, rest) = lock.split_once(&locked).unwrap_or_else(|| panic!("{part}"));
+            let checksum = format!("checksum = \"{}\"", text(&part["hashes"][0]["content"]));
+            assert_eq!(rest.lines().nth(1), Some(&*checksum), "{part}");
+        }
+    }
+    let names: Vec<String> = parts.iter().map(|part| text(&part["name"])).collect();
+    for part in ["aws-lc-sys", "hickory-resolver", "rust-std", "sled"] {
+        assert!(names.contains(&part.to_owned()), "{part}");
+    }
+    // A test's, a build script's, a procedural macro, another system's.
+    for part in ["criterion", "cc", "serde_derive", "windows-sys", "keybearer"] {
+        assert!(!names.contains(&part.to_owned()), "{part}");
+    }
 }
