@@ -1,6 +1,7 @@
 //! Names and their addresses, as `/etc/hosts` and `/etc/resolv.conf` say.
 //!
-//! Not by the C library: where the program is all there is, as in the container image, it has no plug-ins to ask.
+//! Not by the C library: it would append the domains of `search` to a provider's name too, which is not the name that
+//! policy judged; and what it can do in a static program, as in the container image, is another thing in each version.
 
 #[cfg(test)]
 pub(crate) mod fixture;
