@@ -29,7 +29,7 @@
 //! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`oauth`] the protocol · [`audit`] what happened |
 //! | 3 | [`catalog`] connectors and their operations |
 //! | 4 | [`ruleset`] the policy folder read whole · [`credential`] permit → credential |
-//! | 5 surfaces | [`proxy`] for agents · [`admin`] for operators · [`admission`] for Kubernetes · [`redirect`] for the system |
+//! | 5 surfaces | [`proxy`] for agents · [`broker`] for sidecars · [`admin`] for operators · [`admission`] for Kubernetes · [`redirect`] for the system |
 //! | 6–8 | [`config`] → [`app`] the composition root → [`cli`] |
 //!
 //! # Laws
@@ -59,6 +59,7 @@ pub mod admission;
 pub mod app;
 pub mod audit;
 mod braces;
+pub mod broker;
 pub mod catalog;
 pub mod cause;
 pub mod cli;

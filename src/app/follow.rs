@@ -11,7 +11,7 @@ use crate::{
     audit::{Audit, Event, Kind},
     credential::{Engine, Resolver},
     drain::Drain,
-    ruleset::{self, Outcome, Rules},
+    ruleset::{self, Outcome, Rules, Summary},
     vault::{self, Change, Vault},
 };
 
@@ -20,12 +20,13 @@ const COUNTED: Duration = Duration::from_secs(2);
 /// For each moment that it takes, so many go by without: with thousands of accounts something always changes.
 const COUNTING: u32 = 20;
 
-/// Follows the policy files: counts, logs and records what became of each change.
+/// Follows the policy files: counts, logs and records what became of each change, and tells of those that are `taken`.
 pub(super) fn policy(
     rules: &Rules,
     engine: &Engine,
     audit: &Audit,
     metrics: ruleset::Metrics,
+    taken: impl Fn(&Summary) + Send + 'static,
     drain: &Drain,
 ) {
     if let Some(rules) = rules.in_use() {
@@ -34,7 +35,8 @@ pub(super) fn policy(
     let (audit, engine, spawner) = (audit.clone(), engine.clone(), drain.clone());
     rules.watch(drain, move |outcome| {
         metrics.count(&outcome);
-        if matches!(outcome, Outcome::Loaded(_)) {
+        if let Outcome::Loaded(summary) = &outcome {
+            taken(summary);
             spawner.spawn(read_again(engine.clone()));
         }
         spawner.spawn(record(audit.clone(), event(&outcome)));
@@ -68,8 +70,14 @@ fn event(outcome: &Outcome) -> Event {
 const UNUSED: Duration = Duration::from_mins(30);
 
 /// Follows the vault: a changed account is read anew at its next request, and one that may no longer be used
-/// ends its open streams. Counts them, too.
-pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metrics, drain: &Drain) {
+/// ends its open streams; `known` is told then. Counts them, too.
+pub(super) fn accounts(
+    vault: &Vault,
+    resolver: Resolver,
+    metrics: vault::Metrics,
+    known: impl Fn(&Change) + Send + 'static,
+    drain: &Drain,
+) {
     counts(vault, metrics, drain);
     tidies(resolver.clone(), drain);
     let mut changes = vault.changes();
@@ -80,12 +88,17 @@ pub(super) fn accounts(vault: &Vault, resolver: Resolver, metrics: vault::Metric
                 told = changes.recv() => told,
                 () = stopping.begun() => return,
             };
-            match told {
-                Ok(Change::Account(key)) => resolver.changed(&key).await,
-                Ok(Change::Whole(whose)) => resolver.whole_changed(&whose).await,
-                Ok(Change::Unknown) | Err(RecvError::Lagged(_)) => resolver.all_changed().await,
+            let change = match told {
+                Ok(change) => change,
+                Err(RecvError::Lagged(_)) => Change::Unknown,
                 Err(RecvError::Closed) => return,
+            };
+            match &change {
+                Change::Account(key) => resolver.changed(key).await,
+                Change::Whole(whose) => resolver.whole_changed(whose).await,
+                Change::Unknown => resolver.all_changed().await,
             }
+            known(&change);
         }
     });
 }

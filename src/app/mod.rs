@@ -1,5 +1,6 @@
 //! The composition root: opens everything, binds everything, returns the addresses, then serves.
 
+mod broker;
 mod follow;
 mod listeners;
 mod providers;
@@ -11,7 +12,7 @@ use futures_util::FutureExt;
 use prometheus::Registry;
 
 use self::listeners::Listeners;
-pub use self::providers::consents_alone;
+pub use self::{broker::BrokerApp, providers::consents_alone};
 use crate::{
     admin::{self, Consents, Desk, Lifecycle, Site, Socket},
     audit::{self, Audit},
@@ -76,6 +77,9 @@ pub enum Error {
     /// The identity section.
     #[error(transparent)]
     Identity(#[from] identity::ConfigError),
+    /// The broker's listener, certificate or issuers.
+    #[error(transparent)]
+    Broker(#[from] crate::broker::Error),
     /// The admin socket or its token.
     #[error(transparent)]
     Admin(#[from] admin::Error),
@@ -144,12 +148,12 @@ impl App {
             metrics: Arc::new(Metrics::register(&registry, config.telemetry.tenant_labels)?),
             drain: drain.clone(),
         });
-        follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, &drain);
+        follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, |_| {}, &drain);
         let desk =
             Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), consents, drain.clone());
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys, &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
-        follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, &drain);
+        follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, |_| {}, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
         // What an earlier process left undone is looked into before anybody is served.
         engine.recover().await?;

@@ -7,13 +7,16 @@ use clap::{Args, Subcommand};
 use super::{
     Failure, Global,
     counter::{Counter, Vaultless, open_vault},
-    output::{Out, list, say},
+    output::{Out, counted, list, say},
+    stop::Stop,
 };
 use crate::{
     admin::{Client, Command, KeyText, Reply, VaultOverview},
+    app::BrokerApp,
     config::Config,
     drain::Drain,
     ruleset::Ruleset,
+    telemetry,
     vault::KeySource,
 };
 
@@ -51,6 +54,19 @@ enum Verb {
         #[command(flatten)]
         to: To,
     },
+    /// Serve the vault to sidecars that hold no key: the broker
+    ///
+    /// Sidecars with `vault.backend: broker` ask it over TLS for one account's live credential at a time, and prove
+    /// themselves by a Kubernetes service-account token or a JWT-SVID. It keeps the tokens alive, and serves metrics,
+    /// health and the pages for consents as a proxy does; it proxies nothing. Runs until it is told to stop (SIGTERM,
+    /// SIGINT). Its listener is `broker:` of the configuration.
+    #[command(after_help = "Example:
+  keybearer vault serve --config /etc/keybearer/broker.yaml")]
+    Serve {
+        /// What is logged, instead of `telemetry.level`
+        #[arg(long, value_name = "LEVEL", env = "KEYBEARER_LOG")]
+        log: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -87,6 +103,7 @@ impl Vault {
                 let to = to.source(&config)?;
                 rotate_key(config, to, out).await
             }
+            Verb::Serve { log } => Box::pin(serve(config, log)).await,
         }
     }
 }
@@ -106,6 +123,39 @@ async fn rotate_key(mut config: Config, to: KeySource, out: &mut Out) -> Result<
         say(format!("the vault is sealed with the key {} now: name it in `vault.key:`{until}", done.to));
     }
     print(&reply, out)
+}
+
+async fn serve(mut config: Config, log: Option<String>) -> Result<(), Failure> {
+    config.telemetry.level = log.unwrap_or(config.telemetry.level);
+    telemetry::init(&config.telemetry).map_err(Failure::new)?;
+    let mut stop = Stop::listen()?; // before anything starts
+    let app = Box::pin(BrokerApp::start(config)).await?;
+    say(greeting(&app).await?);
+    stop.told().await;
+    say("stopping: open requests may finish, a second signal ends them");
+    let open = tokio::select! {
+        open = app.stop() => open,
+        () = stop.told() => return Err(Failure::new("stopped before open requests had finished")),
+    };
+    if open > 0 {
+        say(format!("warning: limits.drain was over before {open} connections and requests had ended"));
+    }
+    Ok(())
+}
+
+/// One line, which scripts wait for.
+async fn greeting(app: &BrokerApp) -> Result<String, Failure> {
+    let summary = app.rules.current().summary().clone();
+    let accounts: usize = app.vault.status().await?.accounts.values().sum();
+    Ok(format!(
+        "keybearer {}: sidecars at https://{}, admin at http://{}; {}, {}, {}",
+        env!("CARGO_PKG_VERSION"),
+        app.broker,
+        app.admin,
+        counted(summary.connectors, "connector"),
+        counted(summary.roles, "role"),
+        counted(accounts, "account"),
+    ))
 }
 
 async fn init(config: &Config, out: &mut Out) -> Result<(), Failure> {

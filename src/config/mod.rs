@@ -14,7 +14,9 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{admin, admission, audit, credential, identity, oauth, proxy, ruleset, telemetry, tls, vault};
+use crate::{
+    admin, admission, audit, broker, credential, identity, oauth, proxy, ruleset, telemetry, tls, vault,
+};
 
 /// The file's name in the working directory and in the XDG configuration directory.
 pub const FILE: &str = "keybearer.yaml";
@@ -49,6 +51,8 @@ pub struct Config {
     pub admin: admin::Config,
     /// What identity providers may tell of users.
     pub lifecycle: admin::LifecycleConfig,
+    /// What sidecars ask that hold no key.
+    pub broker: broker::Config,
     /// What is injected into pods.
     pub webhook: admission::Config,
     /// Logs and metrics.

@@ -76,6 +76,7 @@ impl Config {
             place(path);
         }
         self.lifecycle.files_mut().for_each(place);
+        self.broker.files_mut().for_each(place);
         self.audit.file = Some(match self.audit.file.take() {
             Some(path) => base.join(path),
             None => self.data_dir.join("audit.jsonl"),

@@ -71,7 +71,7 @@ pub(super) fn jwks(keys: &[Value]) -> Vec<u8> {
 }
 
 /// One signing key of an issuer.
-pub(super) struct Signer {
+pub(crate) struct Signer {
     kid: String,
     algorithm: Algorithm,
     private: EncodingKey,
@@ -79,7 +79,7 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn new(algorithm: Algorithm, kid: &str) -> Self {
+    pub(crate) fn new(algorithm: Algorithm, kid: &str) -> Self {
         // An RSA key takes long to make; one serves all.
         static RSA: LazyLock<String> =
             LazyLock::new(|| KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap().serialize_pem());
@@ -114,11 +114,11 @@ impl Signer {
     }
 
     /// A key set of this key alone.
-    pub(super) fn jwks(&self) -> Vec<u8> {
+    pub(crate) fn jwks(&self) -> Vec<u8> {
         jwks(&[self.jwk()])
     }
 
-    pub(super) fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         self.sign_text(&claims.to_string())
     }
 

@@ -14,7 +14,7 @@ mod config;
 mod credentials;
 mod dictionary;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod gate;
 mod issuer;
 mod key_set;

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["identity", "policy", "vault", "oauth", "audit"],
     &["catalog"],
     &["ruleset", "credential"],
-    &["proxy", "admin", "admission", "redirect"],
+    &["proxy", "broker", "admin", "admission", "redirect"],
     &["config"],
     &["app"],
     &["cli"],

@@ -108,6 +108,7 @@ fn every_metric_is_in_the_documentation() {
         include_str!("../../src/tls/leaves.rs"),
         include_str!("../../src/admission/server.rs"),
         include_str!("../../src/admission/certificate/mod.rs"),
+        include_str!("../../src/broker/metrics.rs"),
     ];
     let names: Vec<&str> = sources
         .iter()
