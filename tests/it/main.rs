@@ -10,6 +10,8 @@ mod authorization_server;
 #[cfg(test)]
 mod aws;
 #[cfg(test)]
+mod broker;
+#[cfg(test)]
 mod bundle;
 #[cfg(test)]
 mod cli;

@@ -3,7 +3,9 @@
 pub(crate) mod agent;
 pub(crate) mod apart;
 pub(crate) mod authorization_server;
+pub(crate) mod broker;
 pub(crate) mod browser;
+pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod direct;
 pub(crate) mod evidence;

@@ -1,0 +1,3 @@
+//! The broker, and sidecars that have their accounts from it.
+
+mod serve;
