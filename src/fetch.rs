@@ -326,12 +326,20 @@ pub fn authorization(bearer: &Secret) -> Result<HeaderValue, Error> {
     Ok(value)
 }
 
-enum BodyError {
+/// Why there is no whole body.
+#[derive(Debug)]
+pub enum BodyError {
+    /// It is longer than the caller takes.
     TooLong,
+    /// It broke off.
     Broken(hyper::Error),
 }
 
-async fn body(mut body: Incoming, limit: usize) -> Result<Zeroizing<Vec<u8>>, BodyError> {
+/// Reads a body of at most `limit` bytes into memory that is wiped.
+///
+/// # Errors
+/// [`BodyError`].
+pub async fn body(mut body: Incoming, limit: usize) -> Result<Zeroizing<Vec<u8>>, BodyError> {
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLong);
     }

@@ -159,6 +159,11 @@ impl Cache {
         })?
     }
 
+    /// Whether an account has a place.
+    pub(super) fn has(&self, key: &AccountKey) -> bool {
+        self.0.read(key, |_| ()).is_some()
+    }
+
     /// What [`Cache::remember`] compares with.
     pub(super) fn forgotten(&self, key: &AccountKey) -> u64 {
         self.0.forgotten(key)

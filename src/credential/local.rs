@@ -78,7 +78,7 @@ impl Local {
 
     /// Forgets what the engine noted of accounts that nobody uses.
     pub fn tidy(&self) {
-        Source::tidy(self);
+        Source::tidy(self, &|_| false);
     }
 
     /// As the resolver does for a request.
@@ -272,10 +272,14 @@ impl Source for Local {
         }
     }
 
-    fn tidy(&self) {
+    fn tidy(&self, _: &dyn Fn(&AccountKey) -> bool) {
         if let Some(engine) = &self.engine {
             engine.tidy();
         }
+    }
+
+    fn reconnect_url(&self, _: &AccountKey) -> Option<Arc<str>> {
+        None
     }
 }
 

@@ -32,7 +32,7 @@ pub use self::{
     refresh::{
         Clock, Closed, Config, Connectors, Engine, Exchange, Metrics, Needs, Parts, Server, Token, Trouble,
     },
-    remote::Error as BrokerError,
+    remote::{Error as BrokerError, Metrics as BrokerMetrics, Parts as BrokerParts, Remote},
     resolver::Resolver,
     seed::{Ask, SeedError, check_seed, parse_seed, seed_form},
     sigv4::{Signer, Unsignable, Unsigned, payload_hash},

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    Credential, Error, Local, Permit, Trouble,
+    Credential, Error, Local, Permit, Remote, Trouble,
     cache::{Cache, Draft, Entry, Holder, Withheld},
     found::{Fields, Found, Gives},
     refresh::token_host,
@@ -38,7 +38,19 @@ impl Resolver {
         Self::over(Arc::new(source))
     }
 
-    pub(super) fn over(source: Arc<dyn Source>) -> Self {
+    /// One that has its accounts and its tokens from a broker. [`Remote::follow`] tells it of changes.
+    #[must_use]
+    pub fn remote(source: Remote) -> Self {
+        Self::over(Arc::new(source))
+    }
+
+    /// Where a person reads how to connect the account, if not at this process.
+    #[must_use]
+    pub fn reconnect_url(&self, key: &AccountKey) -> Option<Arc<str>> {
+        self.source.reconnect_url(key)
+    }
+
+    fn over(source: Arc<dyn Source>) -> Self {
         Self { source, cache: Arc::default() }
     }
 
@@ -176,7 +188,7 @@ impl Resolver {
     /// hold them. The next request reads them again. Open streams still end when their account is frozen.
     pub fn tidy(&self) {
         self.cache.tidy();
-        self.source.tidy();
+        self.source.tidy(&|key| self.cache.has(key));
     }
 
     async fn entry(&self, asked: Asked<'_>) -> Result<Arc<Entry>, Error> {

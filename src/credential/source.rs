@@ -75,6 +75,9 @@ pub(super) trait Source: Send + Sync {
     /// Accounts have changed: what was made for them is dropped.
     fn changed(&self, change: &Change);
 
-    /// Forgets what nobody needs.
-    fn tidy(&self);
+    /// Forgets what is noted of accounts, but for those.
+    fn tidy(&self, is_known: &dyn Fn(&AccountKey) -> bool);
+
+    /// Where a person reads how to connect the account, if that is somewhere else.
+    fn reconnect_url(&self, key: &AccountKey) -> Option<Arc<str>>;
 }

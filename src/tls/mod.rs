@@ -138,13 +138,16 @@ pub enum Error {
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
     /// A roots file without any certificate, or with a broken one.
-    #[error("{path} {reason}; it must be a PEM file of CA certificates")]
+    #[error("{path} {reason}; roots need a PEM file of CA certificates")]
     Roots {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The same, written into the configuration.
+    #[error("roots: {{pem: ...}} {0}; write the PEM text of CA certificates")]
+    RootsText(&'static str),
     /// The system's roots are there but none can be read.
     #[error(
         "no root certificate of this system can be read ({0}); mend SSL_CERT_FILE or SSL_CERT_DIR, install ca-certificates, or set egress.roots: webpki"

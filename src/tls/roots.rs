@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::Error;
 
-/// The roots that providers are verified against: `system`, `webpki` or `{file: ca.pem}`.
+/// The roots that others are verified against: `system`, `webpki`, `{file: ca.pem}` or `{pem: "..."}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Roots {
@@ -26,6 +26,8 @@ pub enum Roots {
     Webpki,
     /// Those of a PEM file and no others.
     File(PathBuf),
+    /// Those of this PEM text and no others.
+    Pem(String),
 }
 
 impl Roots {
@@ -39,6 +41,7 @@ impl Roots {
             Self::System => system()?,
             Self::Webpki => webpki(),
             Self::File(path) => file(path)?,
+            Self::Pem(text) => strict(text.as_bytes()).map_err(Error::RootsText)?,
         };
         Ok(Arc::new(store))
     }
@@ -67,15 +70,18 @@ fn webpki() -> RootCertStore {
 
 /// Strict, unlike the system's: the operator wrote this file, and a part of it would be a surprise.
 fn file(path: &Path) -> Result<RootCertStore, Error> {
-    let wrong = |reason| Error::Roots { path: path.to_owned(), reason };
     let pem = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    strict(&pem).map_err(|reason| Error::Roots { path: path.to_owned(), reason })
+}
+
+fn strict(pem: &[u8]) -> Result<RootCertStore, &'static str> {
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|_| wrong("has a broken PEM block"))?;
-        store.add(certificate).map_err(|_| wrong("has a certificate that cannot be read"))?;
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|_| "has a broken PEM block")?;
+        store.add(certificate).map_err(|_| "has a certificate that cannot be read")?;
     }
     if store.is_empty() {
-        return Err(wrong("has no certificate"));
+        return Err("has no certificate");
     }
     Ok(store)
 }
@@ -94,6 +100,7 @@ mod tests {
         assert_eq!(read("system").unwrap(), Roots::System);
         assert_eq!(read("webpki").unwrap(), Roots::Webpki);
         assert_eq!(read("{file: ca.pem}").unwrap(), Roots::File("ca.pem".into()));
+        assert_eq!(read("{pem: '-----BEGIN'}").unwrap(), Roots::Pem("-----BEGIN".to_owned()));
         assert!(read("none").is_err());
     }
 
@@ -123,6 +130,14 @@ mod tests {
             let error = Roots::File(path.clone()).load().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn a_text_is_as_good_as_a_file_and_read_as_strictly() {
+        let pem = Authority::open(None).unwrap().pem().to_owned();
+        assert_eq!(Roots::Pem(pem).load().unwrap().len(), 1);
+        let error = Roots::Pem("nothing".to_owned()).load().unwrap_err().to_string();
+        assert!(error.contains("roots: {pem: ...} has no certificate"), "{error}");
     }
 
     #[test]

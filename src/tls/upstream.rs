@@ -14,6 +14,8 @@ pub enum Alpn {
     Any,
     /// HTTP/1.1 only: for an `Upgrade`, which HTTP/2 has not.
     H1,
+    /// HTTP/2 only: for who speaks nothing else.
+    H2,
 }
 
 /// A client configuration that verifies providers against the roots.
@@ -27,6 +29,7 @@ pub fn upstream_config(roots: &Arc<RootCertStore>, alpn: Alpn) -> ClientConfig {
     config.alpn_protocols = match alpn {
         Alpn::Any => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         Alpn::H1 => vec![b"http/1.1".to_vec()],
+        Alpn::H2 => vec![b"h2".to_vec()],
     };
     config
 }

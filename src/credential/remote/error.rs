@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::tls;
+
 /// Why the broker gave nothing. No message shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,6 +37,9 @@ pub enum Error {
         /// Its URL.
         broker: String,
     },
+    /// Whom its certificate is checked by cannot be read.
+    #[error(transparent)]
+    Roots(#[from] tls::Error),
     /// There is no token that says who we are.
     #[error("the token file {} {why} (vault.token_file)", .path.display())]
     Token {

@@ -88,6 +88,22 @@ impl Code {
         }
     }
 
+    /// Whether the account may be used, where this says anything of it: else it is of the moment, or of who asks.
+    pub(in crate::credential) const fn stands(self) -> Option<bool> {
+        match self {
+            Self::IdentityNotAllowed | Self::AccountMissing | Self::AccountFrozen | Self::AuthRevoked => {
+                Some(false)
+            }
+            Self::AccountUnusable => Some(true),
+            Self::BadRequest
+            | Self::WorkloadInvalid
+            | Self::PolicyUnavailable
+            | Self::AuditUnavailable
+            | Self::Overloaded
+            | Self::VaultUnavailable => None,
+        }
+    }
+
     /// The HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {
