@@ -14,3 +14,19 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         D::Error::custom(format!("{text:?} is no duration; write it as in 60s, 250ms or 1m 30s"))
     })
 }
+
+/// The same where it may be left out, for `#[serde(with = "crate::duration::option")]`.
+pub(crate) mod option {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer};
+
+    #[derive(Deserialize)]
+    struct Span(#[serde(with = "super")] Duration);
+
+    /// # Errors
+    /// When the text is no duration.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Span>::deserialize(input)?.map(|Span(span)| span))
+    }
+}

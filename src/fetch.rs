@@ -250,6 +250,12 @@ impl Url {
         self.cleartext
     }
 
+    /// Whether it names a host and no part of it.
+    #[must_use]
+    pub fn is_whole_host(&self) -> bool {
+        self.origin_form == "/"
+    }
+
     /// The same with more in its query.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::Desk;
-use crate::id::AccountKey;
+use crate::{audit::Audit, credential::Remote, id::AccountKey, ruleset::Rules, vault::Vault};
 
 /// An account that is looked up to see whether the vault answers. It need not exist.
 const PROBE: &str = "readyz/readyz/developer";
@@ -30,32 +30,56 @@ struct NotReady {
     why: String,
 }
 
-pub(super) fn router(desk: Desk) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readiness))
-        .with_state(desk)
+/// What has to be well.
+#[derive(Clone)]
+pub(super) struct Health {
+    accounts: Accounts,
+    audit: Audit,
+    rules: Rules,
 }
 
-async fn readiness(State(desk): State<Desk>) -> Response {
-    let parts = [("vault", vault(&desk).await), ("audit", audit(&desk)), ("policy", policy(&desk))];
+/// Where accounts come from.
+#[derive(Clone)]
+enum Accounts {
+    Vault(Vault),
+    Broker(Remote),
+}
+
+impl Health {
+    pub(super) fn of(desk: &Desk) -> Self {
+        let accounts = Accounts::Vault(desk.vault().clone());
+        Self { accounts, audit: desk.audit().clone(), rules: desk.rules().clone() }
+    }
+
+    /// Of a process that has its accounts from a broker.
+    pub(super) const fn at_broker(broker: Remote, audit: Audit, rules: Rules) -> Self {
+        Self { accounts: Accounts::Broker(broker), audit, rules }
+    }
+
+    pub(super) fn router(self) -> Router {
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readiness))
+            .with_state(self)
+    }
+}
+
+async fn readiness(State(health): State<Health>) -> Response {
+    let accounts = match &health.accounts {
+        Accounts::Vault(vault) => self::vault(vault).await,
+        Accounts::Broker(broker) => broker.trouble(),
+    };
+    let audit = health.audit.trouble().map(|why| format!("it cannot be written: {why}"));
+    let parts = [("vault", accounts), ("audit", audit), ("policy", health.rules.trouble())];
     let not_ready: Vec<_> =
         parts.into_iter().filter_map(|(what, why)| Some(NotReady { what, why: why? })).collect();
     let status = if not_ready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready: not_ready.is_empty(), not_ready })).into_response()
 }
 
-async fn vault(desk: &Desk) -> Option<String> {
+async fn vault(vault: &Vault) -> Option<String> {
     let probe: AccountKey = PROBE.parse().ok()?;
-    let error = desk.vault().account(&probe).await.err()?;
+    let error = vault.account(&probe).await.err()?;
     tracing::warn!(%error, "the vault is not ready");
     Some("it cannot be read: see the log".to_owned())
-}
-
-fn audit(desk: &Desk) -> Option<String> {
-    desk.audit().trouble().map(|why| format!("it cannot be written: {why}"))
-}
-
-fn policy(desk: &Desk) -> Option<String> {
-    desk.rules().trouble()
 }

@@ -16,12 +16,15 @@ use prometheus::Registry;
 use tokio::{net::TcpListener, time::timeout};
 use zeroize::Zeroizing;
 
-use super::{Command, Config, Desk, Error, Fault, Lifecycle, Reply, health, page, server, token};
+use super::{Command, Config, Desk, Error, Fault, Lifecycle, Reply, health::Health, page, server, token};
 use crate::{
+    audit::Audit,
+    credential::Remote,
     drain::Drain,
     host::{Authority, Host},
+    ruleset::Rules,
     secret::Secret,
-    telemetry,
+    telemetry, vault,
 };
 
 /// More than the largest account: 32 fields of 64 KiB, with room for escapes.
@@ -30,12 +33,7 @@ const LARGEST_BODY: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the TCP listener serves.
-pub struct Site {
-    desk: Desk,
-    registry: Registry,
-    token: Option<Secret>,
-    lifecycle: Lifecycle,
-}
+pub struct Site(Router);
 
 impl Site {
     /// Reads the token, where one is configured.
@@ -43,35 +41,37 @@ impl Site {
     /// # Errors
     /// [`Error::Token`], [`Error::TokenText`].
     pub fn new(desk: Desk, registry: Registry, config: &Config, lifecycle: Lifecycle) -> Result<Self, Error> {
-        let token = config.token_file.as_deref().map(token::read).transpose()?;
-        Ok(Self { desk, registry, token, lifecycle })
+        // A provider sends people back to a public name. What they bring nobody can guess.
+        let callback = page::callback(desk.clone());
+        let mut router = seen(registry, Health::of(&desk)).merge(page::router(desk.clone()));
+        if let Some(token) = &config.token_file {
+            let token = Arc::new(token::read(token)?);
+            router = router.merge(api(desk).route_layer(middleware::from_fn_with_state(token, authorised)));
+        }
+        Ok(Self(ours(router).merge(callback).merge(lifecycle.into_router())))
+    }
+
+    /// Metrics and health and nothing else: where a broker has the accounts.
+    #[must_use]
+    pub fn at_broker(broker: Remote, audit: Audit, rules: Rules, registry: Registry) -> Self {
+        Self(ours(seen(registry, Health::at_broker(broker, audit, rules))))
     }
 
     /// Serves until the drain begins.
     pub fn serve(self, listener: TcpListener, drain: &Drain) {
-        drain.spawn(server::serve(listener, self.router(), drain.clone()));
+        let router = self.0.layer(middleware::map_response(quiet));
+        drain.spawn(server::serve(listener, router, drain.clone()));
     }
+}
 
-    fn router(self) -> Router {
-        // A provider sends people back to a public name. What they bring nobody can guess.
-        let callback = page::callback(self.desk.clone());
-        let mut router = Router::new()
-            .route("/metrics", get(metrics))
-            .with_state(self.registry)
-            .merge(health::router(self.desk.clone()))
-            .merge(page::router(self.desk.clone()));
-        if let Some(token) = self.token {
-            let guarded = api(self.desk);
-            router = router
-                .merge(guarded.route_layer(middleware::from_fn_with_state(Arc::new(token), authorised)));
-        }
-        router
-            .fallback(nothing_here)
-            .layer(middleware::from_fn(known_host))
-            .merge(callback)
-            .merge(self.lifecycle.into_router())
-            .layer(middleware::map_response(quiet))
-    }
+/// Metrics and health.
+fn seen(registry: Registry, health: Health) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(registry).merge(health.router())
+}
+
+/// What is served under names that are ours.
+fn ours(router: Router) -> Router {
+    router.fallback(nothing_here).layer(middleware::from_fn(known_host))
 }
 
 /// Serves the callback of consents and nothing else, until the drain begins.
@@ -83,6 +83,13 @@ pub fn serve_callback(desk: Desk, listener: TcpListener, drain: &Drain) {
 /// The admin API: `POST /v1/accounts` with a [`Command`], answered with a [`Reply`] or a [`Fault`].
 pub(super) fn api(desk: Desk) -> Router {
     Router::new().route("/v1/accounts", post(execute)).with_state(desk)
+}
+
+/// The admin API where a broker has the accounts.
+pub(super) fn elsewhere(broker: &str) -> Router {
+    let detail = vault::Error::AtBroker(broker.to_owned()).to_string();
+    let told = Fault { error: "accounts_elsewhere".to_owned(), detail };
+    Router::new().route("/v1/accounts", post(async move || fault(StatusCode::MISDIRECTED_REQUEST, told)))
 }
 
 /// Whatever was asked, it is not here.

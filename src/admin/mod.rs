@@ -11,6 +11,9 @@
 //! | `listen.admin`, with the token of `admin.token_file` | its holder | the admin API too |
 //! | `listen.admin`, with a token of `lifecycle.scim` | its holder | `/scim/v2`: one tenant's users |
 //! | `listen.admin`, signed with a key of `lifecycle.ssf` | a transmitter | `/ssf/events`: what happened to users |
+//!
+//! Where a broker has the accounts there is no desk: the socket says where they are, and `listen.admin` has metrics and
+//! health.
 
 mod client;
 mod command;

@@ -10,11 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use axum::Router;
 use tokio::net::UnixListener;
 
 use super::{
     Desk, Error,
-    http::{api, nothing_here},
+    http::{api, elsewhere, nothing_here},
     server,
 };
 use crate::drain::Drain;
@@ -54,7 +55,16 @@ impl Socket {
 
     /// Serves until the drain begins.
     pub fn serve(self, desk: Desk, drain: &Drain) {
-        let served = server::serve(self.listener, api(desk).fallback(nothing_here), drain.clone());
+        self.serves(api(desk), drain);
+    }
+
+    /// Says to everybody that this broker has the accounts, until the drain begins.
+    pub fn serve_at_broker(self, broker: &str, drain: &Drain) {
+        self.serves(elsewhere(broker), drain);
+    }
+
+    fn serves(self, api: Router, drain: &Drain) {
+        let served = server::serve(self.listener, api.fallback(nothing_here), drain.clone());
         let file = self.file;
         drain.spawn(async move {
             served.await;

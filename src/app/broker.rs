@@ -82,7 +82,7 @@ impl BrokerApp {
         );
         let told = broker.clone();
         let taken = move |_: &ruleset::Summary| told.rules_changed();
-        follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, taken, &drain);
+        follow::policy(&rules, Some(&engine), &audit, ruleset::Metrics::register(&registry)?, taken, &drain);
         // For the desk, and to drop what was minted: no request comes here.
         let resolver = Resolver::local(local);
         let desk =
@@ -106,12 +106,7 @@ impl BrokerApp {
     /// Stops: takes no new connection, ends the watches, lets open requests finish within `limits.drain`, writes the
     /// audit log out. Returns how many tasks were still open when the time was up.
     pub async fn stop(self) -> usize {
-        let open = self.drain.finish(self.limit).await;
-        follow::lifecycle(&self.audit, "broker.stopped", env!("CARGO_PKG_VERSION")).await;
-        if let Err(error) = self.audit.flush().await {
-            tracing::error!(%error, "the last audit events could not be written");
-        }
-        open
+        follow::stop(&self.drain, &self.audit, self.limit, "broker.stopped").await
     }
 
     /// The metrics in Prometheus' text format, as `/metrics` serves them.

@@ -23,7 +23,7 @@ const COUNTING: u32 = 20;
 /// Follows the policy files: counts, logs and records what became of each change, and tells of those that are `taken`.
 pub(super) fn policy(
     rules: &Rules,
-    engine: &Engine,
+    engine: Option<&Engine>,
     audit: &Audit,
     metrics: ruleset::Metrics,
     taken: impl Fn(&Summary) + Send + 'static,
@@ -32,12 +32,14 @@ pub(super) fn policy(
     if let Some(rules) = rules.in_use() {
         metrics.in_use(&rules.revision);
     }
-    let (audit, engine, spawner) = (audit.clone(), engine.clone(), drain.clone());
+    let (audit, engine, spawner) = (audit.clone(), engine.cloned(), drain.clone());
     rules.watch(drain, move |outcome| {
         metrics.count(&outcome);
         if let Outcome::Loaded(summary) = &outcome {
             taken(summary);
-            spawner.spawn(read_again(engine.clone()));
+            if let Some(engine) = &engine {
+                spawner.spawn(read_again(engine.clone()));
+            }
         }
         spawner.spawn(record(audit.clone(), event(&outcome)));
     });
@@ -104,7 +106,7 @@ pub(super) fn accounts(
 }
 
 /// Forgets accounts that nobody uses, so that a process does not grow with everybody who ever did.
-fn tidies(resolver: Resolver, drain: &Drain) {
+pub(super) fn tidies(resolver: Resolver, drain: &Drain) {
     let stopping = drain.clone();
     drain.spawn(async move {
         loop {
@@ -148,6 +150,17 @@ pub(super) async fn lifecycle(audit: &Audit, what: &'static str, version: &str) 
     let event =
         Event { detail: Some(format!("keybearer {version}").into()), ..Event::of(Kind::System, what) };
     record(audit.clone(), event).await;
+}
+
+/// Stops: lets open requests finish within the limit, records that, writes the audit log out. Returns how many tasks
+/// were still open when the time was up.
+pub(super) async fn stop(drain: &Drain, audit: &Audit, limit: Duration, what: &'static str) -> usize {
+    let open = drain.finish(limit).await;
+    lifecycle(audit, what, env!("CARGO_PKG_VERSION")).await;
+    if let Err(error) = audit.flush().await {
+        tracing::error!(%error, "the last audit events could not be written");
+    }
+    open
 }
 
 async fn record(audit: Audit, event: Event) {

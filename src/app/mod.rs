@@ -2,28 +2,29 @@
 
 mod broker;
 mod follow;
+mod front;
 mod listeners;
 mod providers;
 mod refresh;
+mod sidecar;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use prometheus::Registry;
 
-use self::listeners::Listeners;
-pub use self::{broker::BrokerApp, providers::consents_alone};
+use self::front::Front;
+pub use self::{broker::BrokerApp, providers::consents_alone, sidecar::SidecarApp};
 use crate::{
-    admin::{self, Consents, Desk, Lifecycle, Site, Socket},
+    admin::{self, Consents, Desk, Lifecycle, Site},
     audit::{self, Audit},
     config::Config,
-    credential::{Local, Resolver},
+    credential::{BrokerError, Local, Resolver},
     dial::{AddressGuard, Dialer},
     drain::Drain,
     fetch,
-    identity::{self, FetchJwks, Gate, Workload},
-    oauth,
-    proxy::{self, Metrics, Parts, Proxy, Upstream, upstream::Pool},
+    identity::{self, FetchJwks},
+    oauth, proxy,
     ruleset::{self, LoadError, Rules},
     telemetry,
     tls::{self, Alpn, Authority, Bundle, Downstream, Leaves},
@@ -80,6 +81,9 @@ pub enum Error {
     /// The broker's listener, certificate or issuers.
     #[error(transparent)]
     Broker(#[from] crate::broker::Error),
+    /// The token or the roots for the broker that has the accounts.
+    #[error(transparent)]
+    AtBroker(#[from] BrokerError),
     /// The admin socket or its token.
     #[error(transparent)]
     Admin(#[from] admin::Error),
@@ -119,48 +123,28 @@ impl App {
         let registry = telemetry::registry()?;
         let claim = vault::Claim { command: command.to_owned(), admin_socket: Some(config.admin_socket()) };
         let (vault, _made) = Vault::init(&config.vault, &config.data_dir, &claim, &drain).await?;
-        let audit = open_audit(&config, &registry)?;
-        let rules = Rules::load(&config.policies)?;
-        let authority = Arc::new(open_authority(&config)?);
-        let roots = config.egress.roots.load()?;
-        let Listeners { agents, transparent, people, at } = Listeners::bind(&config.listen).await?;
-        let socket = Socket::bind(&config.admin_socket())?;
-
-        let dialer = dialer(&config, &at.own)?;
-        let (apps, transport) = providers::at_providers(&config, at.admin, (&dialer, &roots))?;
-        let consents = Some(Consents::new(apps.clone(), transport.clone()));
-        let engine = refresh::engine(&config, &vault, &rules, (apps, transport), &registry, &drain)?;
-        let fetch_keys = fetch_keys(&roots);
+        let front =
+            Front::open(&config, || Ok(Rules::load(&config.policies)?), registry.clone(), drain.clone())
+                .await?;
+        let at_providers = providers::at_providers(&config, front.at.admin, (&front.dialer, &front.roots))?;
+        let consents = Some(Consents::new(at_providers.0.clone(), at_providers.1.clone()));
+        let engine = refresh::engine(&config, &vault, &front.rules, at_providers, &registry, &drain)?;
         let resolver = Resolver::local(Local::new(Arc::new(vault.clone())).refreshing(engine.clone()));
-        let proxy = Proxy::new(Parts {
-            gate: Gate::new(config.identity, Arc::clone(&fetch_keys), &drain)?,
-            workload: Workload::Local,
-            rules: rules.clone(),
-            resolver: resolver.clone(),
-            audit: audit.clone(),
-            upstream: Upstream::new(Pool::new(dialer.clone(), Arc::clone(&roots), drain.clone())),
-            dialer,
-            downstream: downstream(&authority, &registry)?,
-            ca_pem: authority.pem().to_owned(),
-            tunnels: config.egress.tunnel.into_iter().map(|tunnel| tunnel.0).collect(),
-            limits: config.limits.clone(),
-            admin: Some(at.admin),
-            metrics: Arc::new(Metrics::register(&registry, config.telemetry.tenant_labels)?),
-            drain: drain.clone(),
-        });
-        follow::policy(&rules, &engine, &audit, ruleset::Metrics::register(&registry)?, |_| {}, &drain);
+        let proxy = front.proxy(&config, resolver.clone())?;
+        let Front { audit, rules, authority, at, .. } = front;
+        follow::policy(&rules, Some(&engine), &audit, ruleset::Metrics::register(&registry)?, |_| {}, &drain);
         let desk =
             Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), consents, drain.clone());
-        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &fetch_keys, &drain)?;
+        let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &front.fetch_keys, &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, |_| {}, &drain);
         follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
         // What an earlier process left undone is looked into before anybody is served.
         engine.recover().await?;
         engine.run(audit.clone());
-        site.serve(people, &drain);
-        socket.serve(desk, &drain);
-        drain.spawn(proxy.run(agents, transparent));
+        site.serve(front.people, &drain);
+        front.socket.serve(desk, &drain);
+        drain.spawn(proxy.run(front.agents, front.transparent));
         Ok(Self {
             proxy: at.proxy,
             transparent: at.transparent,
@@ -178,12 +162,7 @@ impl App {
     /// Stops: takes no new connection, lets open requests finish within `limits.drain`, writes the audit log
     /// out. Returns how many tasks were still open when the time was up.
     pub async fn stop(self) -> usize {
-        let open = self.drain.finish(self.limit).await;
-        follow::lifecycle(&self.audit, "proxy.stopped", env!("CARGO_PKG_VERSION")).await;
-        if let Err(error) = self.audit.flush().await {
-            tracing::error!(%error, "the last audit events could not be written");
-        }
-        open
+        follow::stop(&self.drain, &self.audit, self.limit, "proxy.stopped").await
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     drain::Drain,
     ruleset::{Origin, Rules, Ruleset},
     telemetry,
-    vault::{Claim, Vault},
+    vault::{self, Claim, Vault},
 };
 
 /// How long a vault may take to write out what it has.
@@ -66,6 +66,9 @@ impl Counter {
         vaultless: Vaultless,
         asks: Asks,
     ) -> Result<Self, Failure> {
+        if let Some(broker) = config.vault.at_broker()? {
+            return Err(vault::Error::AtBroker(broker.name()).into());
+        }
         let drain = Drain::default();
         if let Some(client) = Client::find(&config.admin_socket(), &drain).await? {
             return Ok(Self { work: Work::Proxy(client), drain });
@@ -136,6 +139,9 @@ fn claim() -> Claim {
 
 /// The policy files, with what to do where there are none.
 pub(super) fn ruleset(config: &Config) -> Result<Ruleset, Failure> {
+    if let Some(broker) = config.vault.at_broker()?.filter(|_| config.policies.is_empty()) {
+        return Err(Failure::new(format!("the policy is at the broker {}: run this there", broker.name())));
+    }
     match config.policies.iter().flat_map(Origin::paths).find(|path| !path.exists()) {
         None => Ok(Ruleset::load(&config.policies)?),
         Some(path) => {

@@ -18,6 +18,7 @@ mod process;
 mod proxy;
 mod redirect;
 mod run;
+mod served;
 mod stop;
 mod vault;
 mod version;

@@ -12,8 +12,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::Failure;
-use crate::{admin::Client, app::App, config::Config, drain::Drain, vault};
+use super::{Failure, served::Served};
+use crate::{admin::Client, config::Config, drain::Drain, vault};
 
 /// How long what the command left behind may go on using the proxy.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ pub(super) struct Private {
     pub(super) address: SocketAddr,
     /// What is to be trusted.
     pub(super) ca_pem: String,
-    app: Option<App>,
+    app: Option<Served>,
 }
 
 impl Private {
@@ -43,8 +43,8 @@ impl Private {
         if let Some(owner) = owner {
             return Self::running(&config, &owner.to_string()).await;
         }
-        // A vault in a database is nobody's own, but the rest of the data directory is.
-        if config.vault.backend == vault::Backend::Postgres
+        // A vault in a database or at a broker is nobody's own, but the rest of the data directory is.
+        if matches!(config.vault.backend, vault::Backend::Postgres | vault::Backend::Broker)
             && Client::find(&config.admin_socket(), &Drain::default()).await?.is_some()
         {
             return Self::running(&config, "another proxy").await;
@@ -53,8 +53,8 @@ impl Private {
         (config.listen.proxy, config.listen.admin) = (anywhere, anywhere);
         config.listen.transparent = None; // what the system redirects is not this command's alone
         config.limits.drain = config.limits.drain.min(AFTERWARDS);
-        let app = App::start_as(config, "keybearer run").await?;
-        Ok(Self { address: app.proxy, ca_pem: app.ca_pem.clone(), app: Some(app) })
+        let app = Served::start(config, "keybearer run").await?;
+        Ok(Self { address: app.proxy(), ca_pem: app.ca_pem().to_owned(), app: Some(app) })
     }
 
     async fn running(config: &Config, owner: &str) -> Result<Self, Failure> {

@@ -2,12 +2,8 @@
 
 use clap::Args;
 
-use super::{
-    Failure, Global,
-    output::{counted, say},
-    stop::Stop,
-};
-use crate::{app::App, config::Config, telemetry};
+use super::{Failure, Global, output::say, served::Served, stop::Stop};
+use crate::{config::Config, telemetry};
 
 /// Run the proxy until it is told to stop (SIGTERM, SIGINT)
 ///
@@ -30,8 +26,8 @@ impl Proxy {
         let mut stop = Stop::listen()?; // before anything starts
 
         let certificate = certificate(&config);
-        let app = Box::pin(App::start(config)).await?;
-        say(greeting(&app, &certificate).await?);
+        let app = Served::start(config, "keybearer proxy").await?;
+        say(app.greeting(&certificate).await?);
         stop.told().await;
         say("stopping: open requests may finish, a second signal ends them");
         let open = tokio::select! {
@@ -50,20 +46,4 @@ fn certificate(config: &Config) -> String {
         Some(dir) if !config.ca.ephemeral => dir.join("ca.pem").display().to_string(),
         _ => "http://keybearer.internal/ca.pem".to_owned(),
     }
-}
-
-/// One line, which scripts wait for.
-async fn greeting(app: &App, certificate: &str) -> Result<String, Failure> {
-    let summary = app.rules.current().summary().clone();
-    let accounts: usize = app.vault.status().await?.accounts.values().sum();
-    let transparent = app.transparent.map_or_else(String::new, |at| format!("redirected at {at}, "));
-    Ok(format!(
-        "keybearer {}: agents at http://{}, {transparent}admin at http://{}, CA {certificate}; {}, {}, {}",
-        env!("CARGO_PKG_VERSION"),
-        app.proxy,
-        app.admin,
-        counted(summary.connectors, "connector"),
-        counted(summary.roles, "role"),
-        counted(accounts, "account"),
-    ))
 }

@@ -11,7 +11,7 @@ use crate::{
     oauth::{AppConfig, SecretSource},
     ruleset::Origin,
     tls::Roots,
-    vault::KeySource,
+    vault::{Backend, KeySource},
 };
 
 /// The configuration file that is there: in the working directory, or in the XDG configuration directory.
@@ -35,7 +35,8 @@ impl Config {
         } else {
             place(&mut self.data_dir);
         }
-        if self.policies.is_empty() {
+        // A broker has the rules, too.
+        if self.policies.is_empty() && self.vault.backend != Backend::Broker {
             self.policies.push(PathBuf::from("policies").into());
         }
         self.policies.iter_mut().flat_map(Origin::paths_mut).for_each(place);
@@ -55,7 +56,7 @@ impl Config {
                 place(path);
             }
         }
-        if let Some(path) = &mut self.vault.password_file {
+        for path in [&mut self.vault.password_file, &mut self.vault.token_file].into_iter().flatten() {
             place(path);
         }
         if let Roots::File(path) = &mut self.vault.roots {

@@ -213,8 +213,9 @@ impl Proxy {
         let refusal = Refusal::new(code, detail)
             .with("connector", key.connector.as_str())
             .with("principal", principal_kind(&key.principal));
-        match self.admin {
-            Some(admin) => refusal.with("reconnect_url", reconnect_url(admin, key)),
+        let url = self.resolver.reconnect_url(key).map(|url| url.to_string());
+        match url.or_else(|| self.admin.map(|admin| reconnect_url(admin, key))) {
+            Some(url) => refusal.with("reconnect_url", url),
             None => refusal,
         }
     }

@@ -4,8 +4,8 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::{KeySource, store::DatabaseUrl};
-use crate::tls::Roots;
+use super::{Error, KeySource, Url};
+use crate::{fetch, tls::Roots};
 
 /// The `vault:` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,20 +17,23 @@ pub struct Config {
     pub key: Option<KeySource>,
     /// The key that is to follow it: what `vault rotate-key` seals the vault with. The vault opens with either.
     pub next_key: Option<KeySource>,
-    /// The database of `backend: postgres`.
-    pub url: Option<DatabaseUrl>,
+    /// The database of `backend: postgres`, or the broker of `backend: broker`.
+    pub url: Option<Url>,
     /// A file that holds the database's password, where it is not in the URL.
     pub password_file: Option<PathBuf>,
-    /// Whom the database's certificate is checked by.
+    /// A file that holds the token by which a broker knows this process. It is read again when it changes.
+    pub token_file: Option<PathBuf>,
+    /// Whom the database's or the broker's certificate is checked by.
     pub roots: Roots,
     /// The most connections to the database, besides the one on which it tells of changes.
     pub connections: NonZeroUsize,
-    /// How long the database may take for one thing, a connection included.
+    /// How long the database or the broker may take for one thing, a connection included.
     #[serde(with = "crate::duration")]
     pub timeout: Duration,
-    /// How long accounts in memory are used while the database is not heard from.
-    #[serde(with = "crate::duration")]
-    pub offline_use: Duration,
+    /// How long accounts in memory are used while the database or the broker is not heard from; if left out, 500 ms
+    /// with a database and 60 s with a broker.
+    #[serde(with = "crate::duration::option")]
+    pub offline_use: Option<Duration>,
 }
 
 impl Default for Config {
@@ -42,11 +45,64 @@ impl Default for Config {
             next_key: None,
             url: None,
             password_file: None,
+            token_file: None,
             roots: Roots::default(),
             connections: CONNECTIONS,
             timeout: Duration::from_secs(3),
-            offline_use: Duration::from_millis(500),
+            offline_use: None,
         }
+    }
+}
+
+/// A broker, and how it is talked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtBroker {
+    /// Where it is, `https`.
+    pub url: fetch::Url,
+    /// The file with the token by which it knows this process.
+    pub token_file: PathBuf,
+    /// Whom its certificate is checked by.
+    pub roots: Roots,
+    /// How long it may take for one answer, a connection included.
+    pub timeout: Duration,
+    /// How long accounts in memory are used while it is not heard from.
+    pub offline_use: Duration,
+}
+
+impl AtBroker {
+    /// The URL as people are told it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.url.to_string().trim_end_matches('/').to_owned()
+    }
+}
+
+impl Config {
+    /// The broker that has the accounts; `None` where this process opens a vault itself.
+    ///
+    /// # Errors
+    /// Where it is not said which, or as whom.
+    pub fn at_broker(&self) -> Result<Option<AtBroker>, Error> {
+        if self.backend != Backend::Broker {
+            return Ok(None);
+        }
+        let Some(Url::Broker(url)) = &self.url else { return Err(Error::NoBrokerUrl) };
+        Ok(Some(AtBroker {
+            url: url.clone(),
+            token_file: self.token_file.clone().ok_or(Error::NoTokenFile)?,
+            roots: self.roots.clone(),
+            timeout: self.timeout,
+            offline_use: self.offline_use(),
+        }))
+    }
+
+    /// How long accounts in memory are used while the database or the broker is not heard from.
+    #[must_use]
+    pub fn offline_use(&self) -> Duration {
+        self.offline_use.unwrap_or(match self.backend {
+            Backend::Broker => Duration::from_mins(1),
+            Backend::Sled | Backend::Postgres | Backend::Memory => Duration::from_millis(500),
+        })
     }
 }
 
@@ -59,7 +115,7 @@ pub enum Backend {
     Sled,
     /// A PostgreSQL database, which many processes may share.
     Postgres,
-    /// A vault that another keybearer serves. Not supported yet.
+    /// At another keybearer, which serves its vault ([`Config::at_broker`]).
     Broker,
     /// In this process's memory, for [`Vault::in_memory`](super::Vault::in_memory). No configuration can name it.
     #[serde(skip)]

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Backend, Change, Claim, Config, Error, Inner, KeyError, KeySource, Place, StoreError, Vault,
+    Backend, Change, Claim, Config, Error, Inner, KeyError, KeySource, Place, StoreError, Url, Vault,
     keys::{HEADER, Header, Keys, Sources},
     lock::Lock,
     seal::Key,
@@ -94,7 +94,19 @@ impl Vault {
         match config.backend {
             Backend::Sled => Self::enter_directory(sources, data_dir, claim, drain, entry).await,
             Backend::Postgres => Self::enter_database(config, sources, drain, entry).await,
-            Backend::Broker | Backend::Memory => Err(Error::NotSupported(config.backend)),
+            Backend::Broker => Err(Self::elsewhere(config)),
+            // No configuration names it.
+            Backend::Memory => {
+                Self::in_memory(drain).await.map(|vault| (vault, Initialised { key: true, store: true }))
+            }
+        }
+    }
+
+    /// What is asked of a vault here has to be asked of the broker's.
+    fn elsewhere(config: &Config) -> Error {
+        match config.at_broker() {
+            Ok(broker) => Error::AtBroker(broker.map(|broker| broker.name()).unwrap_or_default()),
+            Err(error) => error,
         }
     }
 
@@ -125,7 +137,7 @@ impl Vault {
         drain: &Drain,
         entry: Entry,
     ) -> Result<(Self, Initialised), Error> {
-        let url = config.url.as_ref().ok_or(Error::NoUrl)?;
+        let Some(Url::Database(url)) = &config.url else { return Err(Error::NoUrl) };
         let place = Place::Database(url.to_string());
         let store = PostgresStore::open(url, config, drain).await?;
         let exists = store.exists().await? && store.header().await?.is_some();

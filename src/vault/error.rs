@@ -1,14 +1,24 @@
 //! Why the vault did not do it.
 
-use super::{Backend, Fingerprint, KeyError, LockError, Place, SecretError, StoreError};
+use super::{Fingerprint, KeyError, LockError, Place, SecretError, StoreError};
 use crate::id::AccountKey;
 
 /// Why the vault did not do it. No message shows a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A backend that this version does not have.
-    #[error("vault.backend: {} is not supported yet: use sled or postgres", .0.as_str())]
-    NotSupported(Backend),
+    /// Only the broker itself can do it.
+    #[error("the accounts are at the broker {0}: run this there")]
+    AtBroker(String),
+    /// No broker is named.
+    #[error(
+        "vault.backend is broker, and vault.url does not say where: write it as in https://keybearer-broker.keybearer.svc:7443"
+    )]
+    NoBrokerUrl,
+    /// Nothing says who we are.
+    #[error(
+        "vault.backend is broker, and vault.token_file names no token: project a service-account token into the pod, for the broker's audience, and name its file"
+    )]
+    NoTokenFile,
     /// No database is named.
     #[error(
         "vault.backend is postgres, and vault.url does not say where: write it as in postgres://keybearer@db.example/keybearer"

@@ -22,6 +22,7 @@ mod rotate;
 mod seal;
 mod secret_input;
 mod store;
+mod url;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -31,7 +32,7 @@ use tokio::sync::broadcast;
 pub(crate) use self::store::Faults;
 pub use self::{
     account::{Account, Material, NewAccount, Status},
-    config::{Backend, Config, Place},
+    config::{AtBroker, Backend, Config, Place},
     enter::Initialised,
     error::Error,
     fact::{Fact, FactKey, FactKind},
@@ -45,6 +46,7 @@ pub use self::{
     seal::Fingerprint,
     secret_input::{Error as SecretError, MAX_SECRET, MIN_SECRET, parse_secret_input, parse_seed_input},
     store::{DatabaseUrl, Error as StoreError, UrlError},
+    url::Url,
 };
 use self::{
     keys::Keys,

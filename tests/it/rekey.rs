@@ -9,7 +9,7 @@ use std::{
 
 use keybearer::{
     drain::Drain,
-    vault::{Backend, Claim, Config, DatabaseUrl, Error, Fingerprint, KeySource, Vault},
+    vault::{Backend, Claim, Config, DatabaseUrl, Error, Fingerprint, KeySource, Url, Vault},
 };
 
 use crate::{
@@ -37,7 +37,7 @@ fn made(file: &Path) -> Fingerprint {
 async fn open(url: &str, dir: &Path, key: &Path, next: Option<&PathBuf>) -> Result<Vault, Error> {
     let config = Config {
         backend: Backend::Postgres,
-        url: Some(DatabaseUrl::parse(url).unwrap()),
+        url: Some(Url::Database(DatabaseUrl::parse(url).unwrap())),
         key: Some(KeySource::File(key.to_owned())),
         next_key: next.cloned().map(KeySource::File),
         timeout: Duration::from_mins(1),

@@ -157,7 +157,7 @@ async fn a_user_without_rights_to_make_tables_is_enough_for_a_vault_that_is_made
     .await
     .unwrap();
     let plain = url.replace("keybearer@", &format!("plain_{}@", std::process::id()));
-    let plain = Config { url: Some(DatabaseUrl::parse(&plain).unwrap()), ..config };
+    let plain = Config { url: Some(Url::parse(&plain).unwrap()), ..config };
     let vault = init_at(&plain, dir.path()).await.unwrap().0;
     vault.freeze(&key(NAME), "alice").await.unwrap();
     let lease = vault.lease(&key(NAME), "replica-1", Duration::from_mins(1)).await.unwrap().unwrap();
@@ -166,7 +166,7 @@ async fn a_user_without_rights_to_make_tables_is_enough_for_a_vault_that_is_made
 
     let empty =
         Postgres::shared().database().await.replace("keybearer@", &format!("plain_{}@", std::process::id()));
-    let empty = Config { url: Some(DatabaseUrl::parse(&empty).unwrap()), ..plain };
+    let empty = Config { url: Some(Url::parse(&empty).unwrap()), ..plain };
     let refused = init_at(&empty, dir.path()).await.unwrap_err();
     assert!(refused.to_string().contains("refused: permission denied for database"), "{refused}");
 }
@@ -265,7 +265,7 @@ async fn who_does_not_hear_from_the_database_says_so_again_and_again() {
     let (dir, url) = (tempfile::tempdir().unwrap(), Postgres::shared().database().await);
     let relay = Relay::before(&url, &drain);
     let config =
-        Config { offline_use: Duration::from_millis(100), ..at_database(&relay.url(&url), dir.path()) };
+        Config { offline_use: Some(Duration::from_millis(100)), ..at_database(&relay.url(&url), dir.path()) };
     let vault = init_at(&config, dir.path()).await.unwrap().0;
     let mut heard = vault.changes();
     assert!(vault.is_heard());
@@ -311,7 +311,7 @@ async fn a_change_whose_answer_was_lost_is_known_to_have_been_made() {
     let drain = Drain::default();
     let (dir, url, config) = made().await;
     let relay = Relay::before(&url, &drain);
-    let by_relay = Config { url: Some(DatabaseUrl::parse(&relay.url(&url)).unwrap()), ..config };
+    let by_relay = Config { url: Some(Url::parse(&relay.url(&url)).unwrap()), ..config };
     let vault = open_at(&by_relay, dir.path()).await.unwrap();
 
     relay.lose_answer_to("UPDATE keybearer.accounts");

@@ -140,11 +140,11 @@ fn at_database(url: &str, dir: &Path) -> Config {
     crate::tls::init_crypto();
     Config {
         backend: Backend::Postgres,
-        url: Some(DatabaseUrl::parse(url).unwrap()),
+        url: Some(Url::parse(url).unwrap()),
         key: Some(KeySource::File(dir.join("vault.key"))),
         // Or a busy machine makes it doubt.
         timeout: Duration::from_mins(1),
-        offline_use: Duration::from_mins(10),
+        offline_use: Some(Duration::from_mins(10)),
         ..Config::default()
     }
 }

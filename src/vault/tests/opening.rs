@@ -117,11 +117,20 @@ async fn a_vault_without_its_header_is_not_made_anew() {
 }
 
 #[tokio::test]
-async fn a_backend_to_come_is_refused_by_name() {
+async fn what_a_backend_needs_is_asked_for_by_its_key() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { backend: Backend::Broker, ..Config::default() };
-    let refused = open_with(&config, dir.path()).await.unwrap_err().to_string();
-    assert!(refused.contains("broker") && refused.contains("not supported yet"), "{refused}");
+    let of_broker =
+        |text: &str| serde_saphyr::from_str::<Config>(&format!("{{backend: broker, {text}}}")).unwrap();
+    let url = "url: 'https://broker.test:7443'";
+    for (text, says) in [
+        ("url: null".to_owned(), "vault.url does not say where"),
+        ("url: 'postgres://u@db.example/x'".to_owned(), "vault.url does not say where"),
+        (url.to_owned(), "vault.token_file names no token"),
+        (format!("{url}, token_file: token"), "at the broker https://broker.test:7443: run this there"),
+    ] {
+        let refused = open_with(&of_broker(&text), dir.path()).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{text}: {refused}");
+    }
     let config = Config { backend: Backend::Postgres, ..Config::default() };
     let refused = open_with(&config, dir.path()).await.unwrap_err().to_string();
     assert!(refused.contains("vault.url"), "{refused}");
@@ -134,6 +143,11 @@ fn the_configuration_reads_as_the_contract_writes_it() {
     assert_eq!(config.key, Some(KeySource::File("./data/vault.key".into())));
     assert_eq!(read("{key: {env: VAULT_KEY}}").unwrap().key, Some(KeySource::Env("VAULT_KEY".to_owned())));
     assert_eq!(read("{backend: postgres}").unwrap().backend, Backend::Postgres);
+    assert_eq!(read("{backend: postgres}").unwrap().offline_use().as_millis(), 500);
+    let text = "{backend: broker, url: 'https://b.test', token_file: t, roots: {pem: x}, timeout: 1s, offline_use: 9s}";
+    let broker = read(text).unwrap().at_broker().unwrap().unwrap();
+    assert_eq!((broker.timeout.as_secs(), broker.offline_use.as_secs()), (1, 9));
+    assert_eq!(read("{backend: broker}").unwrap().offline_use().as_secs(), 60);
     assert!(read("{backend: memory}").is_err());
     assert!(read("{key: {value: x}}").is_err());
     assert!(read("{keys: x}").is_err());

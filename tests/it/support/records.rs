@@ -8,7 +8,7 @@ use keybearer::{
     id::{AccountKey, ConnectorName, Principal, TenantId},
     secret::Secret,
     vault::{
-        Access, Backend, Claim, Config, DatabaseUrl, Grant, GrantState, KeySource, Material, NewAccount,
+        Access, Backend, Claim, Config, DatabaseUrl, Grant, GrantState, KeySource, Material, NewAccount, Url,
         Vault,
     },
 };
@@ -66,7 +66,7 @@ pub(crate) async fn open(url: &str, folder: &Path) -> Vault {
     keybearer::tls::init_crypto();
     let config = Config {
         backend: Backend::Postgres,
-        url: Some(DatabaseUrl::parse(url).unwrap()),
+        url: Some(Url::Database(DatabaseUrl::parse(url).unwrap())),
         key: Some(KeySource::File(folder.join("key"))),
         timeout: Duration::from_mins(1),
         ..Config::default()

@@ -70,7 +70,7 @@ impl PostgresStore {
         let (tell, changes) = mpsc::channel(CHANGES);
         let (begun, listening) = oneshot::channel();
         let (closed, stopping) = (open.clone(), drain.clone());
-        let (heard, offline_use) = (Heard::new(Instant::now()), config.offline_use);
+        let (heard, offline_use) = (Heard::new(Instant::now()), config.offline_use());
         let following = listen::follow(database.clone(), tell, heard.clone(), offline_use, begun);
         drain.spawn(async move {
             tokio::select! {
