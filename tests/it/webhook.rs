@@ -15,7 +15,7 @@ use cluster::{Cluster, Reviewed, by_an_api_server, pair};
 
 mod api_server;
 mod broker;
-mod cluster;
+pub(crate) mod cluster;
 mod own;
 mod sidecar;
 
@@ -123,7 +123,7 @@ fn only_adds(before: &Value, after: &Value) {
 }
 
 /// Asks the schemas, all at once: loading them takes longer than checking.
-fn valid(objects: &[Value]) {
+pub(crate) fn valid(objects: &[Value]) {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut python = Command::new(tests.join(".cache/venv/bin/python"))
         .arg(tests.join("clients/kubernetes_schema.py"))

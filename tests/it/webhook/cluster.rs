@@ -39,7 +39,7 @@ pub(super) fn pair() -> (String, String) {
 }
 
 /// `keybearer webhook` with a certificate in a volume as the kubelet makes one, and a client that trusts it.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     pub(super) client: Client,
     pub(super) certificate: String,
     address: SocketAddr,
@@ -50,7 +50,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// With these settings as `webhook:`.
-    pub(super) fn start(settings: &str) -> Self {
+    pub(crate) fn start(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, key) = pair();
         let tls = dir.path().join("tls");
@@ -91,7 +91,7 @@ impl Cluster {
         Client::new(self.address, certificate)
     }
 
-    pub(super) async fn create(&self, pod: &Value) -> Reviewed {
+    pub(crate) async fn create(&self, pod: &Value) -> Reviewed {
         self.client.review(pod, &Value::Null, "").await
     }
 
@@ -132,7 +132,7 @@ pub(super) fn review(pod: &Value, before: &Value, sub_resource: &str) -> Value {
 
 /// What was answered.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Reviewed {
+pub(crate) struct Reviewed {
     allowed: bool,
     /// Null where there is none.
     pub(super) patch: Value,
@@ -162,7 +162,7 @@ impl Reviewed {
         Self { allowed: true, ..self }
     }
 
-    pub(super) fn allowed(self) -> Self {
+    pub(crate) fn allowed(self) -> Self {
         assert!(self.allowed, "{}", self.message);
         // An API server cuts longer ones off.
         assert!(self.warnings.iter().all(|warning| warning.len() < 256), "{:?}", self.warnings);
@@ -175,7 +175,7 @@ impl Reviewed {
         self.message
     }
 
-    pub(super) fn applied(&self, pod: &Value) -> Value {
+    pub(crate) fn applied(&self, pod: &Value) -> Value {
         let patch: json_patch::Patch = serde_json::from_value(self.patch.clone()).unwrap();
         let mut patched = pod.clone();
         json_patch::patch(&mut patched, &patch).unwrap();
