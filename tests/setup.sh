@@ -12,7 +12,7 @@ set -eu
 cd "$(dirname "$0")"
 cache=.cache
 venv=$cache/venv
-need_mb=2500      # the venv takes 1.2 GB, pip's temporary files as much again
+need_mb=3000      # the venv takes 1.5 GB, pip's temporary files as much again
 node_least=18.17
 
 say() { printf 'setup: %s\n' "$*"; }

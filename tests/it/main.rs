@@ -14,6 +14,8 @@ mod broker;
 #[cfg(test)]
 mod bundle;
 #[cfg(test)]
+mod chart;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod clients;
