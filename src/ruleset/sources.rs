@@ -119,7 +119,7 @@ impl Sources {
         });
         match text {
             Ok(text) if bundle::is_bundle(&text) => {
-                let says = "is a signed bundle: name it as `{bundle: FILE, keys: FILE}`, with the keys that may sign it";
+                let says = "is a signed bundle: name it with the keys that may sign it, in `policies:` as {bundle: FILE, keys: FILE}, for `policy check` as --bundle FILE --keys FILE";
                 self.files.findings.push(Finding::of_file(path, says.to_owned()));
             }
             Ok(text) => self.files.files.push(File { name: path.display().to_string(), text }),
