@@ -26,8 +26,11 @@ const NOBODY: &str = "nobody.provider.test";
 /// As Kubernetes writes it.
 const RESOLV_CONF: &str = "nameserver 10.77.0.1\nsearch shop.svc.cluster.local svc.cluster.local cluster.local\n\
                            options ndots:5 timeout:2\n";
-const NAMES: [(&str, &[&str]); 3] =
-    [(HOST, &[AT]), ("nobody.provider.test.cluster.local", &[AT]), ("db.shop.svc.cluster.local", &[WORLD[0]])];
+const NAMES: [(&str, &[&str]); 3] = [
+    (HOST, &[AT]),
+    ("nobody.provider.test.cluster.local", &[AT]),
+    ("db.shop.svc.cluster.local", &[WORLD[0]]),
+];
 
 const POLICY: &str = "
 apiVersion: keybearer.dev/v1

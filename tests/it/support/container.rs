@@ -227,25 +227,21 @@ fn copy(root: &Path, words: &[&str]) {
 
 /// The program that is tested here, linked once more, with nothing left to load.
 fn program() -> &'static Path {
-    static PROGRAM: OnceLock<TempDir> = OnceLock::new();
-    let folder = PROGRAM.get_or_init(|| {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let linked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("keybearer-static");
+        let draft = linked.with_extension(std::process::id().to_string());
         let objects = Path::new(env!("CARGO_BIN_EXE_keybearer")).with_file_name("deps");
-        let mut rustc = Synchronous::new(option_env!("RUSTC").unwrap_or("rustc"));
+        let mut rustc = Synchronous::new("rustc");
         rustc.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--edition=2024", "--crate-name=keybearer"]);
-        rustc.args(["-Ctarget-feature=+crt-static", "-Cstrip=debuginfo", "src/main.rs", "-o"]);
-        rustc.arg(folder.path().join("keybearer")).arg("-L").arg(dependencies(&objects));
+        rustc.args(["-Ctarget-feature=+crt-static", "-Cstrip=debuginfo", "src/main.rs", "-o"]).arg(&draft);
+        rustc.arg("-L").arg(format!("dependency={}", objects.display()));
         rustc.arg("--extern").arg(format!("keybearer={}", library(&objects).display()));
         let output = rustc.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        folder
-    });
-    // It stays as long as the folder, which nobody drops; the next `cargo clean` takes it.
-    Box::leak(Box::new(folder.path().join("keybearer")))
-}
-
-fn dependencies(objects: &Path) -> String {
-    format!("dependency={}", objects.display())
+        fs::rename(draft, &linked).unwrap(); // that of the last run may still be used by another one
+        linked
+    })
 }
 
 /// The library that the program beside it was linked with: the last one that was made before it.
