@@ -77,13 +77,15 @@ pub async fn start(config: Config, drain: &Drain) -> Result<SocketAddr, Error> {
     let address = config.listen;
     let bind = |source| Error::Bind { address, source };
     let registry = telemetry::registry()?;
+    let settings = Settings::open(config)?;
+    let listener = TcpListener::bind(address).await.map_err(bind)?;
+    let bound = listener.local_addr().map_err(bind)?;
+    let config = settings.current();
     let tls = match config.certificate.clone() {
         Some(certificate) => Served::open(certificate, config.key.clone())?.server_config(),
         None => server_config(certificate::keep(config.self_managed.clone(), &registry, drain)?),
     };
-    let router = router(config, registry)?;
-    let listener = TcpListener::bind(address).await.map_err(bind)?;
-    let bound = listener.local_addr().map_err(bind)?;
+    let router = router(settings, registry)?;
     drain.spawn(accept(listener, TlsAcceptor::from(tls), router, drain.clone()));
     Ok(bound)
 }
@@ -94,7 +96,7 @@ struct Desk {
     reviews: IntCounterVec,
 }
 
-fn router(config: Config, registry: Registry) -> Result<Router, Error> {
+fn router(settings: Settings, registry: Registry) -> Result<Router, Error> {
     let reviews = IntCounterVec::new(
         Opts::new("keybearer_admission_reviews_total", "Pods that API servers asked about"),
         &["outcome"],
@@ -104,7 +106,7 @@ fn router(config: Config, registry: Registry) -> Result<Router, Error> {
         .route("/mutate", post(mutate))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(Arc::new(Desk { settings: Settings::open(config)?, registry, reviews })))
+        .with_state(Arc::new(Desk { settings, registry, reviews })))
 }
 
 async fn mutate(State(desk): State<Arc<Desk>>, request: Request) -> Response {

@@ -1,6 +1,12 @@
 //! Sidecars that have their credentials from a broker: no Secret and no `ConfigMap`, but a token of their own.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use keybearer::tls::Authority;
 use rcgen::KeyPair;
@@ -142,14 +148,17 @@ fn a_broker_that_sidecars_could_not_use_is_refused_at_the_start() {
         let certificate = "certificate: null, listen: '127.0.0.1:0'";
         let config = format!("webhook: {}, {certificate}}}\n", settings.strip_suffix('}').unwrap());
         fs::write(dir.path().join("webhook.yaml"), config).unwrap();
-        let output = Command::new(env!("CARGO_BIN_EXE_keybearer"))
+        let mut webhook = Command::new(env!("CARGO_BIN_EXE_keybearer"))
             .args(["webhook", "--config", "webhook.yaml"])
             .current_dir(dir.path())
             .env_clear()
             .env("HOME", dir.path())
-            .output()
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(why), "{why}: {said}");
+        let said = BufReader::new(webhook.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+        webhook.kill().unwrap();
+        webhook.wait().unwrap();
+        assert!(said.starts_with("error: ") && said.contains(why), "{why}: {said}");
     }
 }
