@@ -30,6 +30,8 @@ mod dialects;
 #[cfg(test)]
 mod fetch;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod guide;
 #[cfg(test)]
 mod image;

@@ -83,7 +83,11 @@ pub(crate) struct Issuer {
 impl Issuer {
     /// Listens on a free port of 127.0.0.1 with a certificate for the profile's hosts.
     pub(crate) async fn start(authority: &TestAuthority, profile: Profile) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.unwrap(), authority, profile)
+    }
+
+    /// The same where a test has made room for it.
+    pub(crate) fn listening(listener: TcpListener, authority: &TestAuthority, profile: Profile) -> Self {
         let address = listener.local_addr().unwrap();
         let names: Vec<String> = profile.hosts.iter().map(|host| (*host).to_owned()).collect();
         let alpn = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
