@@ -24,7 +24,7 @@
 {{- $values := .Values.broker -}}
 {{- $vault := dict "backend" "postgres" "key" (dict "env" "KEYBEARER_VAULT_KEY") -}}
 {{- if $values.vault.nextKeyKey -}}
-{{- $_ := set $vault "next_key" (dict "env" "KEYBEARER_VAULT_NEXT_KEY") -}}
+{{- $_ := set $vault "next_key" (dict "env" "VAULT_NEXT_KEY") -}}
 {{- end -}}
 {{- if or $values.vault.roots.configMap $values.vault.roots.secret -}}
 {{- $_ := set $vault "roots" (dict "file" "/etc/keybearer/database/ca.crt") -}}

@@ -18,6 +18,9 @@ use crate::webhook::cluster::Cluster;
 /// Whatever is wanted of a Secret: a vault key is 32 bytes in base64.
 const SECRET: &str = "a2ItY2FuYXJ5LWNoYXJ0LWNoYXJ0LWNoYXJ0LWNoYXI=";
 
+/// What stands before an account, in the notes and in the documentation.
+const ADD: &str = "kubectl exec -i -n keybearer deploy/keybearer-broker -c broker -- /keybearer account add ";
+
 /// `keybearer policy check` with a file of the chart's as its configuration, which reads all of it, and with these
 /// policy files.
 fn check(settings: &str, variables: &[(String, String)], policies: &[(&String, &Value)]) -> Output {
@@ -34,6 +37,8 @@ fn check(settings: &str, variables: &[(String, String)], policies: &[(&String, &
         .arg(&file)
         .env_clear()
         .envs(variables.iter().cloned())
+        // As the image has it, and as pods are given it.
+        .env("KEYBEARER_DATA_DIR", "/data")
         .env("KEYBEARER_POLICIES", format!("[{}]", folder.display()))
         .output()
         .unwrap()
@@ -99,6 +104,25 @@ fn policies_arrive_as_they_were_written() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+}
+
+#[test]
+fn the_command_of_the_notes_is_one_of_the_program() {
+    let notes = &case("defaults").files["keybearer/templates/NOTES.txt"];
+    assert!(include_str!("../../../docs/kubernetes.md").contains(ADD));
+    let (_, command) = notes.split_once(ADD).unwrap();
+    let account = command.lines().next().unwrap().strip_suffix(" < token.txt").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("policies")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_keybearer"))
+        .args(["account", "add", account])
+        .current_dir(dir.path())
+        .env_clear()
+        .env("KEYBEARER_DATA_DIR", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there is no connector github"), "it was understood, and looked for: {said}");
 }
 
 /// The webhook with what the chart tells it, but for the file with the broker's CA.
