@@ -60,7 +60,7 @@ impl Rendered {
         self.of_kind(kind).find(|object| object["metadata"]["name"] == name)
     }
 
-    /// A file of a ConfigMap whose name ends so.
+    /// A file of the first `ConfigMap` that has it.
     pub(super) fn settings(&self, file: &str) -> Option<&str> {
         self.of_kind("ConfigMap").find_map(|map| map["data"][file].as_str())
     }
@@ -112,16 +112,16 @@ fn values() -> Vec<(String, String)> {
 /// Renders the chart with each of these values, all at once: loading Helm takes longer than rendering.
 pub(super) fn render<'a>(values: impl Iterator<Item = &'a str>) -> Vec<Rendered> {
     let case = |values: &str| json!({"values": values, "name": "keybearer", "namespace": "keybearer"});
-    asked(values.map(case).collect())
+    asked(&values.map(case).collect::<Vec<_>>())
 }
 
 /// Renders the chart's defaults as an upgrade of a cluster that has these Secrets.
 pub(super) fn upgrade(there: &[&Value]) -> Rendered {
     let case = json!({"values": "{}", "name": "keybearer", "namespace": "keybearer", "there": there});
-    asked(vec![case]).remove(0)
+    asked(&[case]).remove(0)
 }
 
-fn asked(cases: Vec<Value>) -> Vec<Rendered> {
+fn asked(cases: &[Value]) -> Vec<Rendered> {
     let wanted = json!({"chart": folder(), "cases": cases});
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut python = Command::new(tests.join(".cache/venv/bin/python"))

@@ -34,7 +34,7 @@ pub(super) fn faults(spec: &Value) -> Vec<String> {
 fn of_container<'a>(container: &'a Value, pod: &'a Value) -> impl Iterator<Item = &'static str> {
     let own = &container["securityContext"];
     // A container's word wins over the pod's.
-    let either = |key: &str| own.get(key).unwrap_or(&pod[key]).clone();
+    let either = |key: &str| own.get(key).unwrap_or_else(|| &pod[key]).clone();
     let seccomp = either("seccompProfile")["type"].clone();
     let added = items(&own["capabilities"]["add"]);
     let probes = ["startupProbe", "readinessProbe", "livenessProbe"].map(|probe| &container[probe]);

@@ -168,7 +168,8 @@ fn api_servers_and_sidecars_are_sent_to_services_that_are_there() {
             let (name, rest) = host.split_once('.').unwrap();
             assert_eq!(rest, "keybearer.svc");
             let service = case.find("Service", name).unwrap();
-            assert!(items(&service["spec"]["ports"]).any(|own| own["port"].to_string() == port));
+            let port: u16 = port.parse().unwrap();
+            assert!(items(&service["spec"]["ports"]).any(|own| own["port"] == port));
             for certificate in
                 case.of_kind("Certificate").filter(|one| one["metadata"]["name"] == format!("{name}-tls"))
             {
