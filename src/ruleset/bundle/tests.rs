@@ -1,7 +1,4 @@
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -164,7 +161,7 @@ fn what_the_key_signs_besides_bundles_is_none() {
     let private = EncodingKey::from_ed_pem(text.expose()).unwrap();
     let files = json!([{"name": "crm.yaml", "text": CRM}]);
     let good = json!({"iat": NOW, "revision": revision(&[File { name: String::new(), text: CRM.to_owned() }]), "files": files});
-    let with = |member: &str, value: serde_json::Value| {
+    let with = |member: &str, value: Value| {
         let mut claims = good.clone();
         claims[member] = value;
         claims
