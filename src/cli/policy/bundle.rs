@@ -45,7 +45,7 @@ pub(super) struct Keys {
 
 /// What was made, for programs.
 #[derive(Serialize)]
-struct Made<'a> {
+struct Report<'a> {
     #[serde(flatten)]
     summary: &'a Summary,
     made: Timestamp,
@@ -71,7 +71,7 @@ impl Bundle {
         if out.is_json() {
             let bundle = self.out.is_none().then_some(&**text);
             let made = Timestamp::from_second(made.as_second()).map_err(Failure::new)?;
-            return out.json(&Made { summary, made, key_id: key.id(), out: self.out.as_deref(), bundle });
+            return out.json(&Report { summary, made, key_id: key.id(), out: self.out.as_deref(), bundle });
         }
         let what = format!(
             "{} signed by {} (revision {})",
@@ -79,13 +79,11 @@ impl Bundle {
             key.id(),
             summary.revision
         );
-        match &self.out {
-            Some(path) => out.line(format!("ok: {}: {what}", path.display())),
-            None => {
-                say(format!("ok: {what}"));
-                out.line(text)
-            }
+        if let Some(path) = &self.out {
+            return out.line(format!("ok: {}: {what}", path.display()));
         }
+        say(format!("ok: {what}"));
+        out.line(text)
     }
 }
 
