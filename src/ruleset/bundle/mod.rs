@@ -74,7 +74,7 @@ pub fn bundle(paths: &[PathBuf], key: &BundleKey, made: Timestamp) -> Result<Sig
     let claims = Claims { iat: made.as_second(), revision: ruleset.revision, files: ruleset.files };
     let text = key.sign(&claims).filter(|text| text.len() as u64 <= MAX_BUNDLE);
     let text = text.ok_or_else(|| {
-        let file = paths.first().map_or(Path::new(""), PathBuf::as_path);
+        let file = paths.first().map_or_else(|| Path::new(""), PathBuf::as_path);
         LoadError { findings: vec![Finding::of_file(file, format!("makes {}", too_large()))] }
     })?;
     Ok(Signed { text, summary: ruleset.summary })
