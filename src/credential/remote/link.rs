@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     sync::watch,
     time::timeout,
 };
@@ -30,6 +30,7 @@ use crate::{
     drain::Drain,
     fetch::Url,
     host::Host,
+    names::Names,
     tls::{self, Alpn, Roots},
 };
 
@@ -51,8 +52,8 @@ pub(super) trait Network: Send + Sync {
     async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
 }
 
-/// The system's.
-pub(super) struct System;
+/// The system's. The broker's name may be short, as in `keybearer-broker.keybearer.svc`.
+pub(super) struct System(pub(super) Names);
 
 /// How to get to the broker.
 pub(super) struct Way {
@@ -253,7 +254,10 @@ impl Network for System {
     async fn addresses(&self, host: &Host, port: u16) -> io::Result<Vec<SocketAddr>> {
         match host {
             Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
-            Host::Name(name) => Ok(lookup_host((name.as_ref(), port)).await?.collect()),
+            Host::Name(name) => {
+                let ips = self.0.search(name).await.map_err(io::Error::other)?;
+                Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+            }
         }
     }
 
@@ -261,5 +265,23 @@ impl Network for System {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::fixture::{Machine, Says};
+
+    #[tokio::test]
+    async fn a_broker_in_the_cluster_may_have_a_short_name() {
+        let zone = [("broker.keybearer.svc.cluster.local", Says::Has(&["10.0.0.7"], 0))];
+        let machine =
+            Machine::start(&zone, "search svc.cluster.local cluster.local\noptions ndots:5\n").await;
+        let system = System(machine.names.clone());
+        let found = async |host: &str| system.addresses(&Host::parse(host).unwrap(), 8443).await;
+        assert_eq!(found("broker.keybearer.svc").await.unwrap(), ["10.0.0.7:8443".parse().unwrap()]);
+        assert_eq!(found("10.0.0.8").await.unwrap(), ["10.0.0.8:8443".parse().unwrap()]);
+        assert_eq!(found("gone.keybearer.svc").await.unwrap_err().to_string(), "it has no address");
     }
 }

@@ -46,6 +46,7 @@ use crate::{
     drain::Drain,
     fetch::Url,
     id::{AccountKey, Subject},
+    names::Names,
     tls::Roots,
     vault::{Change, Whole},
 };
@@ -107,7 +108,7 @@ impl Remote {
     /// # Errors
     /// Where the roots or the token file cannot be read.
     pub fn open(parts: Parts) -> Result<Self, Error> {
-        Self::over(Box::new(System), parts)
+        Self::over(Box::new(System(Names::system())), parts)
     }
 
     fn over(network: Box<dyn Network>, parts: Parts) -> Result<Self, Error> {
