@@ -137,12 +137,19 @@ fn claim() -> Claim {
     Claim { command: "a keybearer command".to_owned(), admin_socket: None }
 }
 
+/// Where the policy is, if it is here.
+pub(super) fn policies(config: &Config) -> Result<&[Origin], Failure> {
+    match config.vault.at_broker()? {
+        Some(broker) if config.policies.is_empty() => {
+            Err(Failure::new(format!("the policy is at the broker {}: run this there", broker.name())))
+        }
+        _ => Ok(&config.policies),
+    }
+}
+
 /// The policy files, with what to do where there are none.
 pub(super) fn ruleset(config: &Config) -> Result<Ruleset, Failure> {
-    if let Some(broker) = config.vault.at_broker()?.filter(|_| config.policies.is_empty()) {
-        return Err(Failure::new(format!("the policy is at the broker {}: run this there", broker.name())));
-    }
-    match config.policies.iter().flat_map(Origin::paths).find(|path| !path.exists()) {
+    match policies(config)?.iter().flat_map(Origin::paths).find(|path| !path.exists()) {
         None => Ok(Ruleset::load(&config.policies)?),
         Some(path) => {
             let failure = Failure::new(format!("there is no policy at {}", path.display()));

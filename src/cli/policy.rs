@@ -10,7 +10,7 @@ use http::Method;
 use self::bundle::{Bundle, Keys};
 use super::{
     Failure, Global,
-    counter::ruleset,
+    counter::{policies, ruleset},
     failure::FAILED,
     output::{Out, counted, list, or_dash},
 };
@@ -104,7 +104,7 @@ impl Policy {
             Verb::Check { paths, signed } => {
                 let origins: Vec<Origin> =
                     paths.into_iter().map(Origin::Path).chain(signed.origin()).collect();
-                if origins.is_empty() { check(&global.load()?.policies, out) } else { check(&origins, out) }
+                if origins.is_empty() { check(policies(&global.load()?)?, out) } else { check(&origins, out) }
             }
             Verb::Explain(explain) => explain.run(global, out),
             Verb::Bundle(bundle) => bundle.run(out),

@@ -17,7 +17,7 @@ use crate::{
     drain::Drain,
     ruleset::Ruleset,
     telemetry,
-    vault::KeySource,
+    vault::{self, KeySource},
 };
 
 /// Make and look at the vault
@@ -159,6 +159,9 @@ async fn greeting(app: &BrokerApp) -> Result<String, Failure> {
 }
 
 async fn init(config: &Config, out: &mut Out) -> Result<(), Failure> {
+    if let Some(broker) = config.vault.at_broker()? {
+        return Err(vault::Error::AtBroker(broker.name()).into());
+    }
     let drain = Drain::default();
     if let Some(proxy) = Client::find(&config.admin_socket(), &drain).await? {
         say("a proxy runs here: its vault is made");

@@ -1,3 +1,4 @@
 //! The broker, and sidecars that have their accounts from it.
 
 mod serve;
+mod sidecar;

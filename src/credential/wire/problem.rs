@@ -154,7 +154,7 @@ impl Problem {
                 Self { header: Some(name.to_string()), ..problem(Code::AccountUnusable) }
             }
             Error::Unminted(_) => problem(Code::AccountUnusable),
-            // The last four are not said of an account but in its standing, or by who asks.
+            // All but the first are no errors of a source: they are said in a standing, or by who asks.
             Error::Vault(_)
             | Error::Broker(_)
             | Error::Closed { .. }
