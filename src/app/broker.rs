@@ -75,7 +75,7 @@ impl BrokerApp {
                 vault: vault.clone(),
                 local: local.clone(),
                 audit: audit.clone(),
-                people: config.lifecycle.url.clone().unwrap_or_else(|| format!("http://{admin}")),
+                admin,
                 metrics: Metrics::register(&registry)?,
                 drain: drain.clone(),
             },

@@ -24,6 +24,9 @@ pub struct Config {
     pub audience: String,
     /// Who signs workloads' tokens.
     pub issuers: Vec<IssuerConfig>,
+    /// Where people reach the admin listener, for the `reconnect_url` that agents are told; `http://` and its address if
+    /// left out.
+    pub connect_url: Option<String>,
     /// Connections from sidecars at the same time. One workload may have a quarter of them.
     pub connections: NonZeroUsize,
     /// How many requests one workload may make a second; as many at once.
@@ -40,6 +43,7 @@ impl Default for Config {
             key: "/etc/keybearer/tls/tls.key".into(),
             audience: "keybearer".to_owned(),
             issuers: Vec::new(),
+            connect_url: None,
             connections: CONNECTIONS,
             per_second: PER_SECOND,
         }

@@ -49,8 +49,8 @@ pub struct Parts {
     pub local: Local,
     /// What happened.
     pub audit: Audit,
-    /// Where people connect accounts: `https://keybearer.example`, before `/connect/...`.
-    pub people: String,
+    /// Where the admin listener is, if nothing else is configured for people who connect accounts.
+    pub admin: SocketAddr,
     /// What is measured.
     pub metrics: Metrics,
     /// What every task goes through.

@@ -53,7 +53,11 @@ impl Broker {
     /// Where a person reads how to connect this account.
     pub(super) fn reconnect_url(&self, key: &AccountKey) -> String {
         let AccountKey { tenant, connector, principal } = key;
-        format!("{}/connect/{tenant}/{connector}?as={principal}", self.parts().people)
+        let page = format!("/connect/{tenant}/{connector}?as={principal}");
+        match &self.0.config.connect_url {
+            Some(url) => format!("{}{page}", url.trim_end_matches('/')),
+            None => format!("http://{}{page}", self.parts().admin),
+        }
     }
 }
 

@@ -97,7 +97,7 @@ fn secret_of(account: &str) -> String {
 
 impl World {
     async fn new() -> Self {
-        Self::with("{}", audit::Config::default()).await
+        Self::with("{connect_url: 'https://keybearer.acme.test/'}", audit::Config::default()).await
     }
 
     async fn with(config: &str, audit: audit::Config) -> Self {
@@ -136,7 +136,7 @@ impl World {
             vault: vault.clone(),
             local: Local::new(Arc::new(vault.clone())),
             audit: Audit::open(&audit, dir.path(), &audit::Metrics::register(&registry).unwrap()).unwrap(),
-            people: "https://keybearer.acme.test".to_owned(),
+            admin: ([127, 0, 0, 1], 7090).into(),
             metrics: Metrics::register(&registry).unwrap(),
             drain: drain.clone(),
         };
