@@ -50,7 +50,7 @@ pub(super) struct Peer {
 struct Place {
     workload: Workload,
     room: Arc<Room>,
-    _place: OwnedSemaphorePermit,
+    _taken: OwnedSemaphorePermit,
 }
 
 /// One of a connection's watches, until it is dropped.
@@ -104,15 +104,14 @@ impl Peer {
 
     /// Lets one request of a workload in that has proved itself.
     pub(super) fn enter(&self, workload: &Workload, rooms: &Rooms) -> Result<(), Full> {
-        let place = match self.place.get() {
-            Some(place) => place,
-            None => {
-                let room = rooms.of(workload);
-                let taken = Arc::clone(&room.connections).try_acquire_owned();
-                let place = taken.map_err(|_| Full::Connections)?;
-                // Another request may have been first: then its place is kept and this one is given back.
-                self.place.get_or_init(|| Place { workload: workload.clone(), room, _place: place })
-            }
+        let place = if let Some(place) = self.place.get() {
+            place
+        } else {
+            let room = rooms.of(workload);
+            let taken = Arc::clone(&room.connections).try_acquire_owned();
+            let taken = taken.map_err(|_| Full::Connections)?;
+            // Another request may have been first: then its place is kept and this one is given back.
+            self.place.get_or_init(|| Place { workload: workload.clone(), room, _taken: taken })
         };
         if place.workload != *workload {
             return Err(Full::NotYours);

@@ -106,22 +106,16 @@ impl Workloads {
         }
         // Nobody vouches for these yet: they only say whose keys to ask.
         let hint: Hint = token.unverified(UNREADABLE)?;
-        let (workload, expires) = match hint.sub.strip_prefix("spiffe://") {
-            Some(rest) => {
-                let domain = rest.split('/').next().unwrap_or_default();
-                let issuer = self
-                    .0
-                    .domains
-                    .get(domain)
-                    .ok_or_else(|| invalid("its trust domain is none of ours (sub)"))?;
-                issuer.workload::<Svid>(&token, now).await?
-            }
-            None => {
-                let iss = hint.iss.ok_or_else(|| invalid("it names no issuer (iss)"))?;
-                let issuer =
-                    self.0.clusters.get(&iss).ok_or_else(|| invalid("its issuer is none of ours (iss)"))?;
-                issuer.workload::<ServiceAccount>(&token, now).await?
-            }
+        let (workload, expires) = if let Some(rest) = hint.sub.strip_prefix("spiffe://") {
+            let domain = rest.split('/').next().unwrap_or_default();
+            let issuer = self.0.domains.get(domain);
+            let issuer = issuer.ok_or_else(|| invalid("its trust domain is none of ours (sub)"))?;
+            issuer.workload::<Svid>(&token, now).await?
+        } else {
+            let iss = hint.iss.ok_or_else(|| invalid("it names no issuer (iss)"))?;
+            let issuer = self.0.clusters.get(&iss);
+            let issuer = issuer.ok_or_else(|| invalid("its issuer is none of ours (iss)"))?;
+            issuer.workload::<ServiceAccount>(&token, now).await?
         };
         let until = expires.saturating_add(LEEWAY).min(now.saturating_add(LONGEST));
         Ok(Proven { workload, until: SystemTime::UNIX_EPOCH + Duration::from_secs(until) })

@@ -97,11 +97,11 @@ spec:
 
     fn rules(files: &[(&str, &str)]) -> Ruleset {
         let file = |(name, text): &(&str, &str)| File { name: (*name).to_owned(), text: (*text).to_owned() };
-        read(files.iter().map(file).collect())
+        read(&files.iter().map(file).collect::<Vec<_>>())
     }
 
-    fn read(files: Vec<File>) -> Ruleset {
-        let read = Ruleset::from_files(Files { files: files.clone(), ..Files::default() });
+    fn read(files: &[File]) -> Ruleset {
+        let read = Ruleset::from_files(Files { all: files.to_vec(), ..Files::default() });
         read.unwrap_or_else(|error| panic!("{error}\n{files:#?}"))
     }
 
@@ -285,10 +285,10 @@ spec:
 
         #[test]
         fn an_excerpt_decides_what_the_whole_decides_and_names_nobody_else(files in policy()) {
-            let whole = read(files);
+            let whole = read(&files);
             for workload in [crew(), cron()] {
                 let excerpt = whole.excerpt(&workload);
-                let part = read(excerpt.files.clone());
+                let part = read(&excerpt.files);
                 prop_assert_eq!(&part.revision, &excerpt.revision);
                 for subject in subjects() {
                     let is_bound = whole.bindings.allows(&workload, &subject);

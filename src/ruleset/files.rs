@@ -20,7 +20,7 @@ pub struct File {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files {
     /// In the order in which they are read.
-    pub(super) files: Vec<File>,
+    pub(super) all: Vec<File>,
     /// What could not be read.
     pub(super) findings: Vec<Finding>,
     /// The revision that whoever handed the files over calls them by, where somebody did.
@@ -30,12 +30,12 @@ pub(super) struct Files {
 impl Files {
     /// Names the content.
     pub(super) fn revision(&self) -> Arc<str> {
-        self.named.clone().unwrap_or_else(|| revision(&self.files))
+        self.named.clone().unwrap_or_else(|| revision(&self.all))
     }
 
     /// Tells whether anything changed since another reading, also which files could not be read.
     pub(super) fn fingerprint(&self) -> String {
-        let names: Vec<_> = self.files.iter().map(|file| &file.name).collect();
+        let names: Vec<_> = self.all.iter().map(|file| &file.name).collect();
         format!("{} {names:?} {:?}", self.revision(), self.findings)
     }
 }

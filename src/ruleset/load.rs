@@ -41,7 +41,7 @@ impl Ruleset {
     /// Reads everything, then says everything that is wrong, or compiles it.
     pub(super) fn from_files(files: Files) -> Result<Self, LoadError> {
         let mut documents = Documents::default();
-        for file in &files.files {
+        for file in &files.all {
             for document in Document::all(file) {
                 documents.read(document);
             }
@@ -61,7 +61,7 @@ impl Ruleset {
                 catalog,
                 revision: files.revision(),
                 rule_lines,
-                files: files.files,
+                files: files.all,
                 sheets: OnceLock::new(),
                 summary,
             }),
@@ -112,7 +112,7 @@ impl<'a> Documents<'a> {
     fn summary(&self, files: &Files) -> Summary {
         Summary {
             revision: files.revision(),
-            files: files.files.len(),
+            files: files.all.len(),
             roles: self.roles.len(),
             bindings: self.bindings.len(),
             connectors: self.connectors.len(),

@@ -169,7 +169,7 @@ impl Feed {
             return None;
         }
         self.last = Some(Arc::clone(&revision));
-        let files = Files { files, findings: Vec::new(), named: Some(revision) };
+        let files = Files { all: files, findings: Vec::new(), named: Some(revision) };
         let outcome = self.shared.take(files);
         // Nobody listens any more once the stop has begun.
         let _ = self.tell.send(outcome.clone());

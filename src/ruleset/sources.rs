@@ -72,7 +72,7 @@ impl Sources {
                 }
                 _ => {
                     self.made.insert(path.to_owned(), opened.made);
-                    self.files.files.extend(opened.files);
+                    self.files.all.extend(opened.files);
                 }
             },
         }
@@ -122,7 +122,7 @@ impl Sources {
                 let says = "is a signed bundle: name it with the keys that may sign it, in `policies:` as {bundle: FILE, keys: FILE}, for `policy check` as --bundle FILE --keys FILE";
                 self.files.findings.push(Finding::of_file(path, says.to_owned()));
             }
-            Ok(text) => self.files.files.push(File { name: path.display().to_string(), text }),
+            Ok(text) => self.files.all.push(File { name: path.display().to_string(), text }),
             Err(error) => self.unreadable(path, &error),
         }
     }

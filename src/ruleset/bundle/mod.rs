@@ -67,7 +67,7 @@ struct Claims {
 pub fn bundle(paths: &[PathBuf], key: &BundleKey, made: Timestamp) -> Result<Signed, LoadError> {
     let origins: Vec<Origin> = paths.iter().cloned().map(Origin::Path).collect();
     let mut files = Sources::read(&origins).files;
-    for file in &mut files.files {
+    for file in &mut files.all {
         file.name = inside(Path::new(""), &file.name);
     }
     let ruleset = Ruleset::from_files(files)?;

@@ -110,7 +110,7 @@ fn files_keep_their_names_and_findings_say_in_which_bundle_they_are() {
     desk.trust(&[&key]);
     desk.sign(&key, NOW);
     let again = desk.path.join("policies/roles/reader.yaml");
-    let error = Ruleset::load(&[desk.origin(), Origin::Path(again.clone())]).unwrap_err().to_string();
+    let error = Ruleset::load(&[desk.origin(), Origin::Path(again)]).unwrap_err().to_string();
     assert!(error.contains("Role reader is already defined at"), "{error}");
     let names = Ruleset::load(&[desk.origin()]).unwrap().excerpt(&Workload::Local).files;
     let below = desk.path.strip_prefix("/").unwrap().join("policies/crm.yaml");
@@ -158,6 +158,7 @@ fn what_the_key_signs_besides_bundles_is_none() {
     let (desk, text) = (Desk::new(), pem(&PKCS_ED25519));
     let key = BundleKey::from_pem(&text, Some("policy".to_owned())).unwrap();
     desk.trust(&[&key]);
+    #[expect(clippy::disallowed_methods, reason = "a key that the test has made")]
     let private = EncodingKey::from_ed_pem(text.expose()).unwrap();
     let files = json!([{"name": "crm.yaml", "text": CRM}]);
     let good = json!({"iat": NOW, "revision": revision(&[File { name: String::new(), text: CRM.to_owned() }]), "files": files});
