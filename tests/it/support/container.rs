@@ -215,7 +215,7 @@ fn copy(root: &Path, words: &[&str]) {
     let target = root.join(to.trim_start_matches('/'));
     match from.strip_prefix("/out/").unwrap() {
         "keybearer" => {
-            fs::hard_link(program(), &target).or_else(|_| fs::copy(program(), &target).map(drop)).unwrap()
+            fs::hard_link(program(), &target).or_else(|_| fs::copy(program(), &target).map(drop)).unwrap();
         }
         "sbom.json" => fs::write(&target, "{}").unwrap(),
         _ => fs::create_dir(&target).unwrap(),
