@@ -62,8 +62,8 @@ impl SidecarApp {
             if !config.policies.is_empty() {
                 return Ok(Rules::load(&config.policies)?);
             }
-            let (rules, fed) = Rules::fed(&from);
-            feed = Some(fed);
+            let (rules, handed) = Rules::fed(&from);
+            feed = Some(handed);
             Ok(rules)
         };
         let front = Front::open(&config, rules, registry, drain).await?;

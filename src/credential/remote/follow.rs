@@ -65,15 +65,15 @@ async fn watch(remote: &Remote, resolver: &Resolver, link: &Link, has_begun: &mu
         Err(error) => return error,
     };
     loop {
-        let line = match timeout(SILENCE, lines.next()).await {
-            Ok(Ok(line)) => line,
+        let said = match timeout(SILENCE, lines.next()).await {
+            Ok(Ok(said)) => said,
             Ok(Err(why)) => return inner.calls.links.unreachable(why),
             Err(_) => return inner.calls.links.unreachable("it does not hear of changes itself"),
         };
-        if !*has_begun && !matches!(line, Line::Begin(_)) {
+        if !*has_begun && !matches!(said, Line::Begin(_)) {
             return Error::Unreadable { broker: remote.url().to_owned() };
         }
-        told(remote, resolver, line, has_begun);
+        told(remote, resolver, said, has_begun);
         inner.heard.now();
     }
 }

@@ -51,7 +51,7 @@ fn live() -> Found {
     let fields = Fields {
         secrets: Some([("token".to_owned(), Secret::new(SECRET.into()))].into()),
         obtained: Some("2026-11-21T17:59:00.123456789Z".parse().unwrap()),
-        until: Some(Instant::now() + Duration::from_mins(60)),
+        until: Some(Instant::now() + Duration::from_hours(1)),
         due: Some(Instant::now() + Duration::from_mins(45)),
         ..Fields::default()
     };
@@ -101,7 +101,7 @@ async fn an_end_does_not_move_with_the_clock_of_who_reads_it_nor_with_the_time_o
     let answer = Answer::of(live(), "1999-01-01T00:00:00Z".parse().unwrap());
     tokio::time::advance(Duration::from_secs(3)).await;
     let Gives::Fields(fields) = answer.found(asked).unwrap().gives else { panic!("it gives nothing") };
-    assert_eq!(fields.until, Some(asked + Duration::from_mins(60)));
+    assert_eq!(fields.until, Some(asked + Duration::from_hours(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +162,7 @@ fn debug_of_an_answer_shows_no_secret() {
     assert!(shown.contains("token") && !shown.contains(SECRET), "{shown}");
 }
 
-fn connector(auth: Value) -> Arc<Connector> {
+fn connector(auth: &Value) -> Arc<Connector> {
     let spec = json!({
         "hosts": ["api.crm.test"],
         "auth": auth,
@@ -175,7 +175,7 @@ fn connector(auth: Value) -> Arc<Connector> {
 }
 
 fn minting() -> Arc<Connector> {
-    connector(json!({"type": "client_credentials", "token_url": "https://login.crm.test/token"}))
+    connector(&json!({"type": "client_credentials", "token_url": "https://login.crm.test/token"}))
 }
 
 #[test]

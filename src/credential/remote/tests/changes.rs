@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use super::world::{SECOND, World, key, live, problem, token};
 use crate::{
     credential::wire::{Ask, Code, Line, Problem},
+    drain::Drain,
     vault::{Change, Whole},
 };
 
@@ -34,7 +35,7 @@ async fn an_answer_that_the_watch_overtook_is_not_used() {
     world.brokers[0].book().held = Some(Arc::clone(&hold));
     let asking = {
         let world = Arc::clone(&world);
-        tokio::spawn(async move { world.token().await })
+        Drain::default().spawn(async move { world.token().await })
     };
     while world.brokers[0].count(Ask::Give) < 1 {
         tokio::task::yield_now().await;

@@ -102,7 +102,7 @@ async fn a_token_that_a_provider_refused_is_replaced_where_the_broker_has_anothe
     let mut another = live("kb-canary-2", 2);
     another["obtained"] = another["now"].clone();
     world.says(another);
-    assert_eq!(token(&*challenged().await.unwrap()), "kb-canary-2");
+    assert_eq!(token(&challenged().await.unwrap()), "kb-canary-2");
 }
 
 #[tokio::test(start_paused = true)]

@@ -180,7 +180,7 @@ impl World {
 
     /// The token that a request gets.
     pub(super) async fn token(&self) -> String {
-        token(&*self.ask().await.unwrap())
+        token(&self.ask().await.unwrap())
     }
 
     /// Why a request gets none.
