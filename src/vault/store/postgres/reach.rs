@@ -50,7 +50,8 @@ impl Reach {
         for way in ways {
             match way.connect(self.tls.clone()).await {
                 Ok(connected) => return Ok(connected),
-                Err(fault) => failed = Some(fault),
+                // The first one's says more: where a name has two addresses, nothing listens at the second, mostly.
+                Err(fault) => failed = failed.or(Some(fault)),
             }
         }
         match (failed, lost.pop()) {
