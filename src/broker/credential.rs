@@ -16,6 +16,7 @@ use super::{Broker, caller::Caller, record::Asked, refusal::Refusal};
 use crate::{
     catalog::Connector,
     credential::wire::{Answer, Ask, Code, Question, Standing},
+    policy::Permit,
     ruleset::Ruleset,
     secret,
 };
@@ -33,15 +34,15 @@ pub(super) async fn answer(
     let question = read(request.into_body()).await?;
     let rules = broker.parts().rules.current();
     let asked = || Asked { workload: caller.workload(), question: &question, revision: &rules.revision };
-    let connector = match entitled(&caller, &question, &rules) {
-        Ok(connector) => connector,
+    let (permit, connector) = match entitled(&caller, &question, &rules) {
+        Ok(entitled) => entitled,
         Err(refusal) => {
             let why = refusal.0.detail.clone();
             broker.record_withheld(asked(), refusal.code().as_str(), Some(why)).await;
             return Err(refusal);
         }
     };
-    let found = broker.parts().local.answer(&question, connector).await;
+    let found = broker.parts().local.answer(&permit, &question, connector).await;
     let found = found.map_err(|error| Refusal::of(&error).connecting(&broker, &question.account));
     match &found {
         // Only these carry secrets, and a refusal of the others refuses nothing.
@@ -54,13 +55,14 @@ pub(super) async fn answer(
     told(&answer)
 }
 
-/// The account's connector, where this workload may speak for the subject, and the subject's requests go with the account.
+/// The permit and the account's connector, where this workload may speak for the subject, and the subject's requests go
+/// with the account.
 /// One refusal for all that is wrong: whoever may not have an account is not told whether there is one.
 fn entitled<'a>(
     caller: &Caller,
     question: &Question,
     rules: &'a Ruleset,
-) -> Result<&'a Arc<Connector>, Refusal> {
+) -> Result<(Permit, &'a Arc<Connector>), Refusal> {
     let Question { account, subject, .. } = question;
     let refused = |why: String| Refusal::new(Code::IdentityNotAllowed, why);
     if !rules.bindings.allows(caller.workload(), subject) {
@@ -72,10 +74,11 @@ fn entitled<'a>(
             subject.user.as_ref().map_or_else(String::new, |user| format!(" and user {user}")),
         )));
     }
-    let connector = rules
-        .entitled(subject, account)
-        .and_then(|permit| rules.catalog.connector(permit.account().connector.as_str()));
-    connector.ok_or_else(|| {
+    let entitled = rules.entitled(subject, account).and_then(|permit| {
+        let connector = rules.catalog.connector(permit.account().connector.as_str())?;
+        Some((permit, connector))
+    });
+    entitled.ok_or_else(|| {
         refused(format!(
             "nothing that role {} of tenant {} may do goes with {account}",
             subject.role, subject.tenant

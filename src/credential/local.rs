@@ -17,6 +17,7 @@ use super::{
 use crate::{
     catalog::Connector,
     id::AccountKey,
+    policy::Permit,
     secret::Secret,
     vault::{self, Account, Change, Material, Status, Vault, Whole},
 };
@@ -41,7 +42,7 @@ impl Local {
         Self { engine: Some(engine), ..self }
     }
 
-    /// What a broker says to a sidecar's question. It was found before that the sidecar may have the account.
+    /// What a broker says to a sidecar's question about the permit's account.
     ///
     /// Only [`wire::Ask::Give`] is answered with secrets; it waits for a token as a request here would, and counts as
     /// a use of the account.
@@ -50,10 +51,11 @@ impl Local {
     /// [`Error`], which [`wire::Problem`] writes down.
     pub async fn answer(
         &self,
+        permit: &Permit,
         question: &wire::Question,
         connector: &Arc<Connector>,
     ) -> Result<wire::Answer, Error> {
-        let asked = Asked { key: &question.account, subject: &question.subject, connector };
+        let asked = Asked::by(permit, connector);
         let found = match question.ask {
             wire::Ask::Give => self.given(asked).await?,
             wire::Ask::Look => self.looked(asked).await?,
