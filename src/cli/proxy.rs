@@ -23,21 +23,12 @@ impl Proxy {
         let mut config = global.load()?;
         config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
         telemetry::init(&config.telemetry).map_err(Failure::new)?;
-        let mut stop = Stop::listen()?; // before anything starts
+        let stop = Stop::listen()?; // before anything starts
 
         let certificate = certificate(&config);
         let app = Served::start(config, "keybearer proxy").await?;
         say(app.greeting(&certificate).await?);
-        stop.told().await;
-        say("stopping: open requests may finish, a second signal ends them");
-        let open = tokio::select! {
-            open = app.stop() => open,
-            () = stop.told() => return Err(Failure::new("stopped before open requests had finished")),
-        };
-        if open > 0 {
-            say(format!("warning: limits.drain was over before {open} connections and requests had ended"));
-        }
-        Ok(())
+        stop.then(app.stop()).await
     }
 }
 

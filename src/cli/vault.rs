@@ -128,19 +128,10 @@ async fn rotate_key(mut config: Config, to: KeySource, out: &mut Out) -> Result<
 async fn serve(mut config: Config, log: Option<String>) -> Result<(), Failure> {
     config.telemetry.level = log.unwrap_or(config.telemetry.level);
     telemetry::init(&config.telemetry).map_err(Failure::new)?;
-    let mut stop = Stop::listen()?; // before anything starts
+    let stop = Stop::listen()?; // before anything starts
     let app = Box::pin(BrokerApp::start(config)).await?;
     say(greeting(&app).await?);
-    stop.told().await;
-    say("stopping: open requests may finish, a second signal ends them");
-    let open = tokio::select! {
-        open = app.stop() => open,
-        () = stop.told() => return Err(Failure::new("stopped before open requests had finished")),
-    };
-    if open > 0 {
-        say(format!("warning: limits.drain was over before {open} connections and requests had ended"));
-    }
-    Ok(())
+    stop.then(app.stop()).await
 }
 
 /// One line, which scripts wait for.
