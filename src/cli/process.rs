@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use nix::sys::{
     prctl::{set_dumpable, set_thp_disable},
-    resource::{Resource, setrlimit},
+    resource::{Resource, getrlimit, setrlimit},
 };
 
 use super::{failure::Failure, run};
@@ -29,6 +29,14 @@ pub fn main() -> ExitCode {
 fn keep_memory_private() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = set_dumpable(false);
+}
+
+/// As many open files as the system lets us have: each tunnel takes two, and a shell begins with 1,024. Not for what
+/// runs other programs, which would have as many.
+pub(super) fn open_many_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// Huge pages make an idle sidecar of 20 MB one of 75: what the allocator and sled leave untouched gets memory by

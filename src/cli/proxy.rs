@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, Global, output::say, served::Served, stop::Stop};
+use super::{Failure, Global, output::say, process::open_many_files, served::Served, stop::Stop};
 use crate::{config::Config, telemetry};
 
 /// Run the proxy until it is told to stop (SIGTERM, SIGINT)
@@ -20,6 +20,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        open_many_files();
         let mut config = global.load()?;
         config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
         telemetry::init(&config.telemetry).map_err(Failure::new)?;

@@ -8,6 +8,7 @@ use super::{
     Failure, Global,
     counter::{Counter, Vaultless, open_vault},
     output::{Out, counted, list, say},
+    process::open_many_files,
     stop::Stop,
 };
 use crate::{
@@ -126,6 +127,7 @@ async fn rotate_key(mut config: Config, to: KeySource, out: &mut Out) -> Result<
 }
 
 async fn serve(mut config: Config, log: Option<String>) -> Result<(), Failure> {
+    open_many_files();
     config.telemetry.level = log.unwrap_or(config.telemetry.level);
     telemetry::init(&config.telemetry).map_err(Failure::new)?;
     let stop = Stop::listen()?; // before anything starts

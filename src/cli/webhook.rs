@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Failure, Global, output::say, stop::Stop};
+use super::{Failure, Global, output::say, process::open_many_files, stop::Stop};
 use crate::{admission, drain::Drain, telemetry};
 
 /// Inject the sidecar into Kubernetes pods: a mutating admission webhook
@@ -21,6 +21,7 @@ pub(super) struct Webhook {
 
 impl Webhook {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        open_many_files();
         let mut config = global.load()?;
         config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
         telemetry::init(&config.telemetry).map_err(Failure::new)?;

@@ -227,7 +227,10 @@ struct Running {
 
 impl Running {
     async fn start(desk: &Desk) -> Self {
-        let mut command = tokio::process::Command::from(desk.command(&["proxy"]));
+        Self::start_by(tokio::process::Command::from(desk.command(&["proxy"]))).await
+    }
+
+    async fn start_by(mut command: tokio::process::Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -269,6 +272,22 @@ async fn commands_go_to_the_proxy_that_runs_and_to_the_vault_when_none_does() {
     let shown = desk.done(&["account", "show", "acme/crm/role:researcher", "--output", "json"], "").json();
     assert_eq!(shown["generation"], 2);
     desk.done(&["audit", "verify"], "");
+}
+
+/// A shell lets a program open 1,024 files at first; a tunnel takes two.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_opens_as_many_files_as_the_system_lets_it() {
+    let desk = Desk::new();
+    let mut shell = tokio::process::Command::new("sh");
+    shell.args(["-c", "ulimit -Sn 64 && exec \"$0\" proxy", env!("CARGO_BIN_EXE_keybearer")]);
+    shell.current_dir(desk.dir.path()).env_clear().env("HOME", desk.dir.path());
+    let proxy = Running::start_by(shell).await;
+    let (_, after) = proxy.greeting.split_once("admin at http://").unwrap();
+    let admin = after.split(',').next().unwrap().parse().unwrap();
+    let (_, metrics) = get(admin, "localhost", "/metrics").await;
+    let most = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap().1;
+    assert!(metrics.contains(&format!("\nprocess_max_fds {most}\n")), "{metrics}");
+    assert_eq!(proxy.stop().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
