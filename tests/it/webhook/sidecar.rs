@@ -7,11 +7,23 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
+    thread,
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{cluster::Cluster, pod};
+use crate::{
+    cli::Desk,
+    laws::wire::until,
+    support::{
+        broker::{self, Broker},
+        cluster::Cluster as Issuer,
+        provider::TestAuthority,
+        stage::{POLICY, SECRETS},
+    },
+};
 
 /// In mode `bound`, what the pods of a namespace may say of themselves.
 const BINDING: &str = r#"
@@ -39,7 +51,7 @@ fn environment(sidecar: &Value, root: &Path) -> Vec<(String, String)> {
             .replace(":7080", ":0")
             .replace(":7081", ":0")
             .replace("0.0.0.0:7090", "127.0.0.1:0");
-        ["/etc/keybearer", "/run/keybearer", "/data"]
+        ["/etc/keybearer", "/run/keybearer", "/var/run/secrets", "/data"]
             .iter()
             .fold(text, |text, path| text.replace(path, &format!("{}{path}", root.display())))
     };
@@ -62,25 +74,13 @@ fn after<'a>(line: &'a str, words: &str) -> &'a str {
     line.split_once(words).unwrap().1.split([',', ' ', ';']).next().unwrap()
 }
 
-#[tokio::test]
-async fn a_proxy_with_the_sidecars_environment_is_ready_and_shows_agents_the_certificates_alone() {
-    let cluster = Cluster::start("{secret: null}");
-    let mut pod = pod("annotated-only");
-    pod["metadata"]["annotations"]["keybearer.dev/tenant"] = json!("a$$b");
-    pod["metadata"]["annotations"]["keybearer.dev/mode"] = json!("transparent");
-    let injected = cluster.create(&pod).await.allowed().applied(&pod);
-    let sidecar = &injected["spec"]["initContainers"][1];
-    let root = tempfile::tempdir().unwrap();
-    for mount in sidecar["volumeMounts"].as_array().unwrap() {
-        fs::create_dir_all(root.path().join(&mount["mountPath"].as_str().unwrap()[1..])).unwrap();
-    }
-    fs::write(root.path().join("etc/keybearer/config/keybearer.yaml"), "identity: {mode: bound}\n").unwrap();
-    fs::write(root.path().join("etc/keybearer/policies/bindings.yaml"), BINDING).unwrap();
+/// Starts the sidecar as the kubelet would, with its volumes in this folder, and says what it greets with.
+fn start(sidecar: &Value, root: &Path) -> (Proxy, String) {
     let arguments: Vec<_> = sidecar["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()).collect();
     let spawned = Command::new(env!("CARGO_BIN_EXE_keybearer"))
         .args(arguments)
         .env_clear()
-        .envs(environment(sidecar, root.path()))
+        .envs(environment(sidecar, root))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -90,6 +90,31 @@ async fn a_proxy_with_the_sidecars_environment_is_ready_and_shows_agents_the_cer
     let greeting =
         lines.by_ref().inspect(|line| before.push(line.clone())).find(|line| line.contains("agents at"));
     let greeting = greeting.unwrap_or_else(|| panic!("{before:#?}"));
+    thread::spawn(move || lines.for_each(drop)); // or its next line would be its last
+    (proxy, greeting)
+}
+
+/// The sidecar's volumes, empty, in a folder of ours.
+fn mounted(sidecar: &Value) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for mount in sidecar["volumeMounts"].as_array().unwrap() {
+        fs::create_dir_all(root.path().join(&mount["mountPath"].as_str().unwrap()[1..])).unwrap();
+    }
+    root
+}
+
+#[tokio::test]
+async fn a_proxy_with_the_sidecars_environment_is_ready_and_shows_agents_the_certificates_alone() {
+    let cluster = Cluster::start("{secret: null}");
+    let mut pod = pod("annotated-only");
+    pod["metadata"]["annotations"]["keybearer.dev/tenant"] = json!("a$$b");
+    pod["metadata"]["annotations"]["keybearer.dev/mode"] = json!("transparent");
+    let injected = cluster.create(&pod).await.allowed().applied(&pod);
+    let sidecar = &injected["spec"]["initContainers"][1];
+    let root = mounted(sidecar);
+    fs::write(root.path().join("etc/keybearer/config/keybearer.yaml"), "identity: {mode: bound}\n").unwrap();
+    fs::write(root.path().join("etc/keybearer/policies/bindings.yaml"), BINDING).unwrap();
+    let (_proxy, greeting) = start(sidecar, root.path());
 
     let ready = get(after(&greeting, "admin at http://"), "GET /readyz HTTP/1.1\r\nhost: 10.1.2.3:7090\r\n");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
@@ -109,6 +134,42 @@ async fn a_proxy_with_the_sidecars_environment_is_ready_and_shows_agents_the_cer
     for file in files {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
     }
+}
+
+/// All that it is given is its broker's name, whose certificate to believe, and a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_of_a_broker_has_rules_and_accounts_from_there_and_nothing_else() {
+    keybearer::tls::init_crypto();
+    let (desk, authority) = (Desk::new(), TestAuthority::new());
+    let issuer = Issuer::start(&authority).await;
+    let binding = "---\napiVersion: keybearer.dev/v1\nkind: Binding\nmetadata: {name: crew}\n\
+                   spec: {workloads: [{serviceAccount: agents/crew}], tenants: [acme], roles: [researcher]}\n";
+    broker::folder(&desk, &authority, &issuer, &format!("{POLICY}{binding}"), "");
+    let broker = Broker::start(&desk).await;
+    desk.done(&["account", "add", "acme/crm/tenant"], SECRETS[0].1);
+
+    let roots = desk.dir.path().join("roots.pem");
+    let settings =
+        format!("{{broker: {{url: 'https://{}', roots_file: '{}'}}}}", broker.address, roots.display());
+    let pod = pod("minimal");
+    let injected = Cluster::start(&settings).create(&pod).await.allowed().applied(&pod);
+    let sidecar = &injected["spec"]["initContainers"][0];
+    let root = mounted(sidecar);
+    fs::write(root.path().join("var/run/secrets/keybearer.dev/token"), issuer.token("agents/crew")).unwrap();
+    let (_proxy, greeting) = start(sidecar, root.path());
+
+    let admin = after(&greeting, "admin at http://");
+    until("ready", async || {
+        let ready = get(admin, "GET /readyz HTTP/1.1\r\nhost: 10.1.2.3:7090\r\n");
+        ready.starts_with("HTTP/1.1 200").then_some(())
+    })
+    .await;
+    let asked = "GET http://keybearer.internal/v1/operations HTTP/1.1\r\nhost: keybearer.internal\r\n";
+    let told = get(after(&greeting, "agents at http://"), asked);
+    let (_, body) = told.split_once("\r\n\r\n").unwrap();
+    let told: Value = serde_json::from_str(body).unwrap_or_else(|_| panic!("{told}"));
+    let read = told["operations"].as_array().unwrap().iter().find(|one| one["operation"] == "account.read");
+    assert_eq!(read.unwrap()["account_status"], "ready", "{told}");
 }
 
 #[tokio::test]
