@@ -13,7 +13,9 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_postgres::{
-    Client, Config, Connection, Error as Fault, NoTls, Socket, config::Host, tls::MakeTlsConnect,
+    Client, Config, Connection, Error as Fault, NoTls, Socket,
+    config::{Host, LoadBalanceHosts},
+    tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -47,7 +49,7 @@ impl Reach {
     ) -> Result<(Client, Connection<Socket, Stream>), Fault> {
         let (ways, mut lost) = addressed(&self.names, config).await;
         let mut failed = None;
-        for way in ways {
+        for way in ways.into_iter().flat_map(one_by_one) {
             match way.connect(self.tls.clone()).await {
                 Ok(connected) => return Ok(connected),
                 // The first one's says more: where a name has two addresses, nothing listens at the second, mostly.
@@ -104,6 +106,25 @@ async fn addressed(names: &Names, config: &Config) -> (Vec<Config>, Vec<Lost>) {
     }
     let ways = [sockets, hosts].into_iter().filter(|way| !way.get_hosts().is_empty());
     (ways.collect(), lost)
+}
+
+/// A configuration for each host, so that each says why it does not take us; one where the hosts are tried in no order.
+fn one_by_one(all: Config) -> Vec<Config> {
+    if all.get_hosts().is_empty() || all.get_load_balance_hosts() != LoadBalanceHosts::Disable {
+        return vec![all];
+    }
+    let (ports, addresses) = (all.get_ports(), all.get_hostaddrs());
+    let hosts = all.get_hosts().iter().enumerate().map(|(at, host)| {
+        let mut one = hostless(&all);
+        match host {
+            Host::Tcp(name) => one.host(name),
+            Host::Unix(folder) => one.host_path(folder),
+        };
+        addresses.get(at).map(|ip| one.hostaddr(*ip));
+        ports.get(at).or_else(|| ports.first()).map(|port| one.port(*port));
+        one
+    });
+    hosts.collect()
 }
 
 /// All of a configuration but where the server is. What it has can only be added to.
@@ -212,6 +233,17 @@ mod tests {
         let (ways, lost) = addressed(&machine.names, &config).await;
         assert_eq!((ways.as_slice(), lost.len()), (&[config][..], 0));
         assert_eq!(machine.asked(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn hosts_are_tried_one_by_one_where_their_order_counts() {
+        let mut all = Config::new();
+        all.host("db").hostaddr([10, 0, 0, 1].into()).port(6432);
+        all.host("db").hostaddr([10, 0, 0, 2].into()).port(6433);
+        let each = |all: Config| one_by_one(all).iter().map(hosts).collect::<Vec<_>>();
+        assert_eq!(each(all.clone()), [vec!["db 10.0.0.1 6432"], vec!["db 10.0.0.2 6433"]]);
+        all.load_balance_hosts(LoadBalanceHosts::Random);
+        assert_eq!(each(all), [vec!["db 10.0.0.1 6432", "db 10.0.0.2 6433"]]);
     }
 
     #[test]
