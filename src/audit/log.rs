@@ -55,12 +55,14 @@ impl Log {
     /// Writes what was appended and, if asked to, waits for the disk and moves the head. After an error
     /// nothing is lost: call again.
     pub(super) fn commit(&mut self, sync: bool) -> io::Result<()> {
+        if sync {
+            self.must_be_in_place()?; // also where nothing waits: what is about to happen could not be written
+        }
         if self.tape.unsynced() == 0 {
             return Ok(());
         }
         self.tape.write()?;
         if sync {
-            self.must_be_in_place()?;
             self.tape.sync()?;
             self.head.write(self.chain.last())?;
         }
@@ -69,7 +71,9 @@ impl Log {
 
     /// Begins a new file; the full one is renamed after its first `seq`. After an error, call again.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
-        self.commit(true)?;
+        if self.tape.unsynced() > 0 {
+            self.commit(true)?; // the file is in its place until it is renamed
+        }
         let rotated = self.files.rotated(self.first_seq);
         if is_at(self.tape.file(), self.files.current())? {
             if rotated.exists() {

@@ -59,7 +59,9 @@ impl Writer {
             self.process(&mut batch);
             batch.shrink_to(4096); // a burst's memory is given back
         }
-        self.insist("write", |writer| writer.log.commit(true));
+        if self.log.unsynced() > 0 {
+            self.insist("write", |writer| writer.log.commit(true));
+        }
         if let Some(journal) = self.journal.filter(|_| self.tries_left > 0) {
             let _ = journal.close(); // it would only be looked through at the next start
         }

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::wire::{self, ALPNS, asks, until};
+use super::wire::{ALPNS, actions, asks, until};
 use crate::support::{
     agent::{Answer, Body, absolute, http_over, identity, inside},
     apart,
@@ -109,6 +109,7 @@ async fn audit_fails_closed(durability: &str) {
     let config = format!("audit: {{durability: {durability}}}\n");
     let stage = Stage::set(Staging { config, ..Staging::default() }).await;
     assert_eq!(stage.get("acme", "researcher", URL).await.status, 200);
+    actions(&stage, 1).await; // recorded a moment after its answer
     lose_the_log(&stage);
     if durability == "batch" {
         until("the writer notices", async || stage.app().flush().await.is_err().then_some(())).await;
@@ -255,7 +256,7 @@ async fn an_account_that_lacks_a_scope_is_refused_before_anything_is_sent() {
     );
     assert!(problem["reconnect_url"].is_string());
     assert!(stage.provider.requests().is_empty());
-    wire::actions(&stage, 1).await;
+    actions(&stage, 1).await;
 }
 
 /// A proxy whose rules are yet to come, and which would pass `opaque.test` through.
