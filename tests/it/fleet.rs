@@ -163,8 +163,9 @@ async fn becomes(agent: &mut Agent, what: &str) {
     }
 }
 
-/// Something happens under load, at a moment when every tenant needs a refresh; then all are served again.
-async fn under_load(fleet: &mut Fleet, what: &str, happens: impl AsyncFnOnce(&mut Fleet)) -> Told {
+/// Something happens under load, at a moment when every tenant needs a refresh; then all are served again. Meanwhile
+/// agents are told what is [`TYPED`], or `also` this.
+async fn under_load(fleet: &mut Fleet, what: &str, also: &[&str], happens: impl AsyncFnOnce(&mut Fleet)) {
     let load = Load::on(fleet);
     all_served(fleet).await;
     renew(fleet).await;
@@ -172,69 +173,65 @@ async fn under_load(fleet: &mut Fleet, what: &str, happens: impl AsyncFnOnce(&mu
     let again = all_served(fleet).await;
     let (bound, strangers) = load.told().await;
     println!("{what}: all served {again:?} after it was over; told {bound:?}, strangers {strangers:?}");
+    let is_known = |what: &str| what == "200" || TYPED.contains(&what) || also.contains(&what);
+    assert!(bound.keys().all(|what| is_known(what)), "{bound:?}");
     assert!(
         strangers.contains_key("identity_not_allowed") && !strangers.contains_key("200"),
         "{strangers:?}"
     );
-    bound
-}
-
-fn assert_only(told: &Told, also: &[&str]) {
-    let is_known = |what: &str| what == "200" || TYPED.contains(&what) || also.contains(&what);
-    assert!(told.keys().all(|what| is_known(what)), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_cut_off_or_restarted_nobody_gets_anothers_credential_and_all_goes_on_by_itself() {
     let Some(mut fleet) = Fleet::start("losses").await else { return };
-    renew(&mut fleet).await;
+    let fleet = &mut fleet;
+    renew(fleet).await;
     for number in 0..2 {
-        let told = under_load(&mut fleet, "a broker killed", async |fleet| {
+        under_load(fleet, "a broker killed", &[], async |fleet| {
             fleet.brokers[number].kill().await;
             tokio::time::sleep(AWAY).await;
         })
         .await;
-        assert_only(&told, &[]);
         fleet.brokers[number].start().await;
     }
     for number in 0..2 {
-        let told = under_load(&mut fleet, "a broker cut off", async |fleet| {
+        under_load(fleet, "a broker cut off", &[], async |fleet| {
             fleet.cut(&fleet.brokers[number]);
             tokio::time::sleep(AWAY).await;
             all_served(fleet).await; // by the other one
             fleet.mend(&fleet.brokers[number]);
         })
         .await;
-        assert_only(&told, &[]);
-        let told = under_load(&mut fleet, "a broker restarted", async |fleet| {
+        under_load(fleet, "a broker restarted", &[], async |fleet| {
             fleet.brokers[number].stop().await;
             fleet.brokers[number].start().await;
         })
         .await;
-        assert_only(&told, &[]);
     }
-    let told = under_load(&mut fleet, "PostgreSQL cut off", async |fleet| {
+    under_load(fleet, "PostgreSQL cut off", &[], async |fleet| {
         fleet.cut(&fleet.database);
         tokio::time::sleep(AWAY).await;
         fleet.mend(&fleet.database);
     })
     .await;
-    assert_only(&told, &[]);
-    let told = under_load(&mut fleet, "PostgreSQL restarted", async |fleet| fleet.restart_database()).await;
-    assert_only(&told, &[]);
-    let told = under_load(&mut fleet, "a sidecar killed", async |fleet| {
+    under_load(fleet, "PostgreSQL restarted", &[], async |fleet| fleet.restart_database()).await;
+    under_load(fleet, "PostgreSQL killed", &[], async |fleet| fleet.kill_database()).await;
+    under_load(fleet, "a sidecar killed", &["no sidecar"], async |fleet| {
         fleet.pods[2].kill().await;
         fleet.pods[2].start().await;
     })
     .await;
-    assert_only(&told, &["no sidecar"]);
-    let told = under_load(&mut fleet, "a sidecar cut off", async |fleet| {
+    under_load(fleet, "a sidecar restarted", &["no sidecar"], async |fleet| {
+        fleet.pods[2].stop().await;
+        fleet.pods[2].start().await;
+    })
+    .await;
+    under_load(fleet, "a sidecar cut off", &[], async |fleet| {
         fleet.cut(&fleet.pods[2]);
         tokio::time::sleep(AWAY).await;
         fleet.mend(&fleet.pods[2]);
     })
     .await;
-    assert_only(&told, &[]);
     let again = fleet.issuer.pardon();
     println!("of {} refresh tokens {} were presented again", TENANTS.len() * fleet.consents, again.len());
     assert!(again.iter().all(|fault| matches!(fault, Violation::SpentTwice { .. })), "{again:?}");

@@ -144,6 +144,12 @@ impl Fleet {
         self.postgres.stop();
         self.database.net.within(|| self.postgres.resume());
     }
+
+    /// Kills PostgreSQL, and starts it again.
+    pub(super) fn kill_database(&self) {
+        self.postgres.stop_by("immediate");
+        self.database.net.within(|| self.postgres.resume());
+    }
 }
 
 impl Machine {

@@ -77,7 +77,12 @@ impl Postgres {
 
     /// Stops the server as its package does for an upgrade: whoever is connected is thrown out.
     pub(crate) fn stop(&self) {
-        run(self.control().args(["stop", "-w", "-s", "-m", "fast"]));
+        self.stop_by("fast");
+    }
+
+    /// Stops it in one of `pg_ctl`'s modes: `immediate` is as good as `kill -9`.
+    pub(crate) fn stop_by(&self, mode: &str) {
+        run(self.control().args(["stop", "-w", "-s", "-m", mode]));
     }
 
     fn control(&self) -> Command {
