@@ -80,21 +80,25 @@ async fn without_room_in_the_audit_nothing_is_sent_until_there_is_room_again() {
 async fn a_log_that_was_moved_away_stops_everything_until_it_is_back() {
     let stage = with("audit: {durability: sync}\n").await;
     let (log, aside) = (stage.dir().join("data/audit.jsonl"), stage.dir().join("data/aside.jsonl"));
+    let mut slow = stage.direct().await;
+    let request = absolute("GET", "http://api.crm.test/stream/1/paced")
+        .header("agent-identity", identity("acme", "researcher"));
+    let streaming = slow.send(request.body(Body::default()).unwrap()).await.unwrap();
     std::fs::rename(&log, &aside).unwrap();
-    // The intent of this one is on the disk, in a file of its own; what became of it can only wait.
-    let sent = stage.get("acme", "researcher", "http://api.crm.test/echo").await;
-    assert_eq!(sent.status, 200);
-    assert!(stage.app().flush().await.is_err());
     for way in Way::ALL {
         let answer = way.ask(&stage, &Asked::of("acme", "researcher", "GET", "/echo")).await;
         unavailable("audit_unavailable").check_answer(&answer);
     }
     assert_eq!(stage.provider.requests().len(), 1);
+    // The intent of this one is on the disk, in a file of its own; what became of it can only wait.
+    stage.provider.pace().step();
+    let streamed = Answer::read(streaming).await;
+    assert!(stage.app().flush().await.is_err());
     std::fs::rename(&aside, &log).unwrap();
     while stage.app().flush().await.is_err() {
         tokio::task::yield_now().await;
     }
-    stage.action(sent.headers["keybearer-action"].to_str().unwrap()).await;
+    stage.action(streamed.headers["keybearer-action"].to_str().unwrap()).await;
     let answer = stage.get("acme", "researcher", "http://api.crm.test/echo").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
