@@ -8,7 +8,7 @@ use super::{Desk, Error, Listed, Reply, command::Held};
 use crate::{
     audit::{Event, Kind},
     id::{ActionId, TenantId},
-    vault::{self, Hold, Lift, Source, Whole},
+    vault::{self, Change, Hold, Lift, Source, Whole},
 };
 
 impl Desk {
@@ -93,7 +93,8 @@ impl Desk {
 
     /// Makes the change known to the next request. One that was recorded and then not made is recorded as that.
     async fn made_whole<T>(&self, whose: &Whole, outcome: Result<T, vault::Error>) -> Result<T, Error> {
-        self.resolver().whole_changed(whose).await; // also where the store failed: it may have been made
+        // Also where the store failed: it may have been made.
+        self.resolver().follow(&Change::Whole(whose.clone())).await;
         if let Err(error) = &outcome {
             self.record_failure(about(whose, "failed"), error).await;
         }

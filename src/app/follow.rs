@@ -95,11 +95,7 @@ pub(super) fn accounts(
                 Err(RecvError::Lagged(_)) => Change::Unknown,
                 Err(RecvError::Closed) => return,
             };
-            match &change {
-                Change::Account(key) => resolver.changed(key).await,
-                Change::Whole(whose) => resolver.whole_changed(whose).await,
-                Change::Unknown => resolver.all_changed().await,
-            }
+            resolver.follow(&change).await;
             known(&change);
         }
     });

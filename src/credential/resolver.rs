@@ -15,7 +15,7 @@ use super::{
 use crate::{
     catalog::{AuthType, Connector},
     id::AccountKey,
-    vault::{Change, Vault, Whole},
+    vault::{Change, Vault},
 };
 
 /// Resolves permits to credentials. Cloning is cheap.
@@ -162,20 +162,9 @@ impl Resolver {
         }
     }
 
-    /// Forgets every account: some have changed, and nobody knows which.
-    pub async fn all_changed(&self) {
-        self.follow(&Change::Unknown).await;
-    }
-
     /// Forgets an account that has changed; if it may no longer be used, ends its open streams.
     pub async fn changed(&self, key: &AccountKey) {
         self.follow(&Change::Account(key.clone())).await;
-    }
-
-    /// Forgets all accounts of a tenant or user that was frozen or unfrozen as a whole; ends their open streams if it
-    /// is frozen, or nobody can tell.
-    pub async fn whole_changed(&self, whose: &Whole) {
-        self.follow(&Change::Whole(whose.clone())).await;
     }
 
     /// Forgets what has changed, and ends the open streams of what may no longer be used.

@@ -486,11 +486,7 @@ impl World {
         let (resolver, mut changes) = (self.resolver.clone(), self.vault.changes());
         self.drain.spawn(async move {
             while let Ok(change) = changes.recv().await {
-                match change {
-                    crate::vault::Change::Account(key) => resolver.changed(&key).await,
-                    crate::vault::Change::Whole(whose) => resolver.whole_changed(&whose).await,
-                    crate::vault::Change::Unknown => resolver.all_changed().await,
-                }
+                resolver.follow(&change).await;
             }
         });
     }

@@ -6,9 +6,12 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::world::{MINUTE, SECOND, World, key, live, problem, token};
-use crate::credential::{
-    Error, Trouble,
-    wire::{Ask, Code, Problem},
+use crate::{
+    credential::{
+        Error, Trouble,
+        wire::{Ask, Code, Problem},
+    },
+    vault::Change,
 };
 
 #[tokio::test(start_paused = true)]
@@ -64,7 +67,7 @@ async fn an_account_without_its_secrets_is_no_credential() {
 async fn the_token_that_says_who_we_are_is_the_one_of_the_day() {
     let world = World::followed().await;
     world.token().await;
-    world.resolver.all_changed().await;
+    world.resolver.follow(&Change::Unknown).await;
     world.brokers[0].book().token = Some("kb-canary-workload-2".to_owned());
     fs::write(&world.token_file, "kb-canary-workload-2").unwrap();
     world.token().await;
@@ -74,7 +77,7 @@ async fn the_token_that_says_who_we_are_is_the_one_of_the_day() {
     assert_eq!(bearers.last().unwrap(), "Bearer kb-canary-workload-2");
 
     world.brokers[0].book().token = Some("kb-canary-workload-3".to_owned());
-    world.resolver.all_changed().await;
+    world.resolver.follow(&Change::Unknown).await;
     let refusal = world.refusal().await;
     assert!(refusal.contains("workload_invalid") && !refusal.contains("canary"), "{refusal}");
 }
