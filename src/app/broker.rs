@@ -92,7 +92,7 @@ impl BrokerApp {
         let told = broker.clone();
         let known = move |change: &vault::Change| told.changed(change);
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, known, &drain);
-        follow::lifecycle(&audit, "broker.started", env!("CARGO_PKG_VERSION")).await;
+        follow::lifecycle(&audit, "broker.started").await;
         // What an earlier process left undone is looked into before anybody is served.
         engine.recover().await?;
         engine.run(audit.clone());

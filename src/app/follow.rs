@@ -141,10 +141,10 @@ fn counts(vault: &Vault, metrics: vault::Metrics, drain: &Drain) {
     });
 }
 
-/// Records a start or stop.
-pub(super) async fn lifecycle(audit: &Audit, what: &'static str, version: &str) {
-    let event =
-        Event { detail: Some(format!("keybearer {version}").into()), ..Event::of(Kind::System, what) };
+/// Records a start or stop, and whose: this version's.
+pub(super) async fn lifecycle(audit: &Audit, what: &'static str) {
+    let version = concat!("keybearer ", env!("CARGO_PKG_VERSION"));
+    let event = Event { detail: Some(version.into()), ..Event::of(Kind::System, what) };
     record(audit.clone(), event).await;
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn lifecycle(audit: &Audit, what: &'static str, version: &str) 
 /// were still open when the time was up.
 pub(super) async fn stop(drain: &Drain, audit: &Audit, limit: Duration, what: &'static str) -> usize {
     let open = drain.finish(limit).await;
-    lifecycle(audit, what, env!("CARGO_PKG_VERSION")).await;
+    lifecycle(audit, what).await;
     if let Err(error) = audit.flush().await {
         tracing::error!(%error, "the last audit events could not be written");
     }

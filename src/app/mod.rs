@@ -138,7 +138,7 @@ impl App {
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &front.fetch_keys, &drain)?;
         let site = Site::new(desk.clone(), registry.clone(), &config.admin, lifecycle)?;
         follow::accounts(&vault, resolver, vault::Metrics::register(&registry)?, |_| {}, &drain);
-        follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
+        follow::lifecycle(&audit, "proxy.started").await;
         // What an earlier process left undone is looked into before anybody is served.
         engine.recover().await?;
         engine.run(audit.clone());

@@ -72,7 +72,7 @@ impl SidecarApp {
         let Front { registry, drain, audit, rules, authority, at, .. } = front;
         follow::policy(&rules, None, &audit, ruleset::Metrics::register(&registry)?, |_| {}, &drain);
         let site = Site::at_broker(broker.clone(), audit.clone(), rules.clone(), registry);
-        follow::lifecycle(&audit, "proxy.started", env!("CARGO_PKG_VERSION")).await;
+        follow::lifecycle(&audit, "proxy.started").await;
         broker.follow(&resolver);
         follow::tidies(resolver, &drain);
         if let Some(feed) = feed {
