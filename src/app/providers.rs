@@ -6,15 +6,14 @@ use rustls::RootCertStore;
 use tokio::net::TcpListener;
 
 use super::{
-    Error,
+    Error, dialer,
     listeners::{address, bind},
 };
 use crate::{
     admin::Consents,
     config::Config,
-    dial::{AddressGuard, Dialer},
+    dial::Dialer,
     oauth::{Apps, Transport},
-    proxy,
     tls::{self, Alpn},
 };
 
@@ -38,10 +37,7 @@ pub(super) fn at_providers(
 pub async fn consents_alone(config: &Config) -> Result<(Consents, TcpListener), Error> {
     let listener = bind(config.listen.admin, "listen.admin").await?;
     let admin = address(&listener)?;
-    let guard = AddressGuard::new(&config.egress.allow_addresses);
-    guard.add_own(admin);
-    let overrides = proxy::overrides(&config.egress).map_err(Error::Config)?;
-    let dialer = Dialer::new(overrides, guard, config.limits.connect_timeout);
+    let dialer = dialer(config, &[admin])?;
     let roots = config.egress.roots.load()?;
     let (apps, transport) = at_providers(config, admin, (&dialer, &roots))?;
     Ok((Consents::new(apps, transport), listener))
