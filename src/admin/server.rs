@@ -1,17 +1,15 @@
 //! Accepting operators: few connections, bounded in time, ended by the drain.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{Router, serve::Listener};
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::net::Listener;
 
 use crate::drain::Drain;
 
@@ -21,26 +19,11 @@ const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Accepts until the drain begins. Open requests are finished then; idle connections are closed.
-pub(super) async fn serve<L>(mut listener: L, router: Router, drain: Drain)
+pub(super) async fn serve<L>(listener: L, router: Router, drain: Drain)
 where
-    L: Listener<Io: Unpin>,
+    L: Listener<Io: Unpin + Send + 'static, Addr: Send>,
 {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            (place, listener.accept().await.0)
-        };
-        let (place, io) = tokio::select! {
-            accepted = accepted => accepted,
-            () = drain.begun() => return,
-        };
-        let served = connection(io, router.clone(), drain.clone());
-        drain.spawn(async move {
-            served.await;
-            drop(place);
-        });
-    }
+    drain.accept(listener, CONNECTIONS, |io| connection(io, router.clone(), drain.clone())).await;
 }
 
 async fn connection<I>(io: I, router: Router, drain: Drain)

@@ -8,7 +8,6 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
     routing::{get, post},
-    serve::Listener,
 };
 use http::{StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -20,7 +19,6 @@ use hyper_util::{
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -144,24 +142,9 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
     }
 }
 
-async fn accept(mut listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            // Tries again by itself, with a breath after a failure such as the want of file descriptors.
-            (place, Listener::accept(&mut listener).await.0)
-        };
-        let (place, stream) = tokio::select! {
-            accepted = accepted => accepted,
-            () = drain.begun() => return,
-        };
-        let served = connection(stream, acceptor.clone(), router.clone(), drain.clone());
-        drain.spawn(async move {
-            served.await;
-            drop(place);
-        });
-    }
+async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
+    let serve = |stream| connection(stream, acceptor.clone(), router.clone(), drain.clone());
+    drain.accept(listener, CONNECTIONS, serve).await;
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, drain: Drain) {

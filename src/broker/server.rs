@@ -10,7 +10,6 @@ use hyper_util::{
 };
 use tokio::{
     net::TcpStream,
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -31,39 +30,14 @@ const HEAD: usize = 16 << 10;
 const STREAMS: u32 = 128;
 /// What may wait to be taken by a stream's reader, or by us.
 const BUFFER: u32 = 64 << 10;
-/// After a failed accept, most often for want of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
 
-/// Accepts until the drain begins: room first, then the connection.
+/// Accepts until the drain begins.
 pub(super) async fn accept(door: Door, broker: Broker) {
     let Door { listener, certificate, .. } = door;
     let acceptor = TlsAcceptor::from(certificate.server_config());
     let router = broker.clone().router();
-    let room = Arc::new(Semaphore::new(broker.0.config.connections.get()));
-    let drain = &broker.parts().drain;
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, stream) = tokio::select! {
-            accepted = accepted => accepted,
-            () = drain.begun() => return,
-        };
-        match stream {
-            Ok((stream, _)) => {
-                let served = connection(stream, acceptor.clone(), router.clone(), broker.clone());
-                drain.spawn(async move {
-                    served.await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                sleep(BREATH).await;
-            }
-        }
-    }
+    let serve = |stream| connection(stream, acceptor.clone(), router.clone(), broker.clone());
+    broker.parts().drain.accept(listener, broker.0.config.connections.get(), serve).await;
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, broker: Broker) {
