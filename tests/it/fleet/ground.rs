@@ -8,13 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, EncodingKey};
 use keybearer::{drain::Drain, vault::Vault};
 use serde_json::json;
 use tempfile::TempDir;
@@ -31,6 +29,7 @@ use crate::support::{
     postgres::Postgres,
     provider::TestAuthority,
     records,
+    signer::Signer,
 };
 
 /// Which tenants the brokers' bindings give each sidecar.
@@ -97,7 +96,7 @@ impl Fleet {
         let vault = records::open(&url, dir.path()).await;
         let (_, name) = url.split_once("@/").unwrap();
         let name = name.split('?').next().unwrap();
-        let signer = Signer::new();
+        let signer = Signer::new("k1");
         let mut brokers: Vec<_> = BROKERS
             .iter()
             .map(|address| Machine::on(&world, address, dir.path(), &["vault", "serve"]))
@@ -109,7 +108,7 @@ impl Fleet {
             .map(|number| Machine::on(&world, &format!("10.78.0.3{number}"), dir.path(), &["proxy"]))
             .collect();
         for (number, pod) in pods.iter().enumerate() {
-            pod.write_sidecar(&authority, &signer.token(number));
+            pod.write_sidecar(&authority, &svid(&signer, number));
         }
         for machine in brokers.iter_mut().chain(&mut pods) {
             machine.start().await;
@@ -178,7 +177,7 @@ impl Machine {
         self.write("tls.crt", &chain);
         self.write("tls.key", &key);
         self.write("roots.pem", &authority.pem());
-        self.write("jwks.json", &signer.keys);
+        self.write("jwks.json", &signer.keys().to_string());
         self.write(records::APP.0, records::APP.1);
         let bindings = PODS.iter().enumerate().map(|(number, tenants)| {
             binding(&format!("pod-{number}"), &format!("{{spiffe: '{}'}}", workload(number)), tenants)
@@ -317,29 +316,8 @@ fn workload(pod: usize) -> String {
     format!("spiffe://fleet.test/pod-{pod}")
 }
 
-/// Who says which workload is which.
-struct Signer {
-    key: EncodingKey,
-    keys: String,
-}
-
-impl Signer {
-    fn new() -> Self {
-        let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let x = BASE64_URL_SAFE_NO_PAD.encode(rcgen::PublicKeyData::der_bytes(&made));
-        let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k1", "x": x});
-        let keys = json!({ "keys": [key] }).to_string();
-        Self { key: EncodingKey::from_ed_der(&made.serialize_der()), keys }
-    }
-
-    /// A JWT-SVID for a pod.
-    fn token(&self, pod: usize) -> String {
-        let expires = Timestamp::now().as_second() + 3600;
-        let claims = json!({"sub": workload(pod), "aud": ["keybearer"], "exp": expires});
-        let parts = [json!({"alg": "EdDSA", "kid": "k1", "typ": "JWT"}), claims]
-            .map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()))
-            .join(".");
-        let signature = jsonwebtoken::crypto::sign(parts.as_bytes(), &self.key, Algorithm::EdDSA).unwrap();
-        format!("{parts}.{signature}")
-    }
+/// A JWT-SVID for a pod.
+fn svid(signer: &Signer, pod: usize) -> String {
+    let expires = Timestamp::now().as_second() + 3600;
+    signer.token(&json!({"sub": workload(pod), "aud": ["keybearer"], "exp": expires}))
 }

@@ -2,11 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use super::{ALICE, BOB, Scene, Told, ends};
+use crate::support::signer::Signer;
 
 const ISSUER: &str = "https://idp.acme.example";
 const AUDIENCE: &str = "https://keybearer.acme.example/ssf/events";
@@ -31,14 +30,6 @@ const DISABLED: &str = include_str!("account-disabled.json");
 const ENABLED: &str = include_str!("account-enabled.json");
 const VERIFICATION: &str = include_str!("verification.json");
 
-/// A transmitter's key, and the key set that has its public half.
-fn key() -> (EncodingKey, String) {
-    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let x = BASE64_URL_SAFE_NO_PAD.encode(rcgen::PublicKeyData::der_bytes(&made));
-    let public = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k1", "x": x});
-    (EncodingKey::from_ed_der(&made.serialize_der()), json!({"keys": [public]}).to_string())
-}
-
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
@@ -53,14 +44,8 @@ fn event(body: &str, jti: &str) -> Value {
     claims
 }
 
-fn signed_as(header: &Value, claims: &Value, key: &EncodingKey) -> String {
-    let parts = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
-    let signature = jsonwebtoken::crypto::sign(parts.as_bytes(), key, Algorithm::EdDSA).unwrap();
-    format!("{parts}.{signature}")
-}
-
-fn signed(claims: &Value, key: &EncodingKey) -> String {
-    signed_as(&json!({"alg": "EdDSA", "kid": "k1", "typ": "secevent+jwt"}), claims, key)
+fn signed(claims: &Value, signer: &Signer) -> String {
+    signer.sign(&signer.header("secevent+jwt"), claims)
 }
 
 async fn push(scene: &Scene, token: &str) -> Told {
@@ -80,10 +65,11 @@ async fn refused(scene: &Scene, token: &str, code: &str) {
     assert!(!told.body["description"].as_str().unwrap().is_empty());
 }
 
-async fn scene(more: &str) -> (Scene, EncodingKey) {
-    let (key, jwks) = key();
+async fn scene(more: &str) -> (Scene, Signer) {
+    let signer = Signer::new("k1");
+    let jwks = signer.keys().to_string();
     let files = [("jwks.json", jwks.as_str()), ("own", OWN), ("scim", SCIM_TOKEN)];
-    (Scene::set(&format!("{CONFIG}{more}"), &files).await, key)
+    (Scene::set(&format!("{CONFIG}{more}"), &files).await, signer)
 }
 
 fn by(what: &str) -> (u16, Option<String>) {
@@ -92,17 +78,17 @@ fn by(what: &str) -> (u16, Option<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_ends_open_streams_and_the_next_request_is_refused() {
-    let (scene, key) = scene("").await;
+    let (scene, signer) = scene("").await;
     for (body, what) in
         [(EMAIL, "session-revoked"), (CREDENTIAL, "credential-change"), (DISABLED, "account-disabled")]
     {
         let stream = scene.stream(ALICE).await;
-        taken(&scene, &signed(&event(body, what), &key)).await;
+        taken(&scene, &signed(&event(body, what), &signer)).await;
         assert_eq!(scene.asked("acme", ALICE).await, by(what));
         ends(stream).await;
         assert_eq!(scene.asked("acme", BOB).await.0, 200);
         assert_eq!(scene.asked("globex", ALICE).await.0, 200);
-        taken(&scene, &signed(&event(ENABLED, &format!("after {what}")), &key)).await;
+        taken(&scene, &signed(&event(ENABLED, &format!("after {what}")), &signer)).await;
         assert_eq!(scene.asked("acme", ALICE).await.0, 200);
     }
     let told = scene.told().await;
@@ -112,14 +98,14 @@ async fn an_event_ends_open_streams_and_the_next_request_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_is_whom_scim_knows_by_this_identifier() {
-    let (scene, key) = scene(SCIM).await;
-    let complex = signed(&event(COMPLEX, "before"), &key);
+    let (scene, signer) = scene(SCIM).await;
+    let complex = signed(&event(COMPLEX, "before"), &signer);
     taken(&scene, &complex).await;
     assert_eq!(scene.asked("acme", ALICE).await.0, 200, "nobody is known by this identifier");
     let head = format!("authorization: Bearer {SCIM_TOKEN}\r\n");
     let okta = include_str!("okta-create.json");
     assert_eq!(scene.call("POST", "/scim/v2/Users", &head, okta).await.status, 201);
-    taken(&scene, &signed(&event(COMPLEX, "after"), &key)).await;
+    taken(&scene, &signed(&event(COMPLEX, "after"), &signer)).await;
     assert_eq!(scene.asked("acme", ALICE).await, by("session-revoked"));
     let told = scene.told().await;
     assert_eq!(told[0], "ssf.ignored acme");
@@ -127,22 +113,21 @@ async fn a_subject_is_whom_scim_knows_by_this_identifier() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_signed_for_us_by_its_transmitter_lately_changes_nothing() {
-    let (scene, key) = scene("").await;
+    let (scene, signer) = scene("").await;
     let with = |member: &str, value: Value| {
         let mut claims = event(EMAIL, "j1");
         claims[member] = value;
-        signed(&claims, &key)
+        signed(&claims, &signer)
     };
-    let (other_key, _) = self::key();
     let good = event(EMAIL, "j1");
     let header = |member: &str, value: &str| {
-        let mut header = json!({"alg": "EdDSA", "kid": "k1", "typ": "secevent+jwt"});
+        let mut header = signer.header("secevent+jwt");
         header[member] = json!(value);
-        signed_as(&header, &good, &key)
+        signer.sign(&header, &good)
     };
-    let unsigned = signed(&good, &key).rsplit_once('.').unwrap().0.to_owned() + ".";
+    let unsigned = signed(&good, &signer).rsplit_once('.').unwrap().0.to_owned() + ".";
     for (token, code) in [
-        (signed(&good, &other_key), "authentication_failed"),
+        (signed(&good, &Signer::new("k1")), "authentication_failed"),
         (unsigned, "authentication_failed"),
         (header("kid", "k2"), "invalid_key"),
         (header("typ", "JWT"), "invalid_request"),
@@ -163,8 +148,9 @@ async fn what_is_not_signed_for_us_by_its_transmitter_lately_changes_nothing() {
     ] {
         refused(&scene, &token, code).await;
     }
-    let told =
-        scene.call("POST", "/ssf/events", "content-type: application/json\r\n", &signed(&good, &key)).await;
+    let told = scene
+        .call("POST", "/ssf/events", "content-type: application/json\r\n", &signed(&good, &signer))
+        .await;
     assert_eq!((told.status, &told.body["err"]), (400, &json!("invalid_request")));
     assert_eq!(scene.call("GET", "/ssf/events", "", "").await.status, 405);
     for user in [ALICE, BOB] {
@@ -173,16 +159,16 @@ async fn what_is_not_signed_for_us_by_its_transmitter_lately_changes_nothing() {
     assert_eq!(scene.told().await, Vec::<String>::new());
     let events = scene.stage.events().await;
     assert!(events.iter().any(|event| event["event"] == "ssf.refused" && event["detail"] == "invalid_key"));
-    taken(&scene, &signed(&good, &key)).await;
+    taken(&scene, &signed(&good, &signer)).await;
     assert_eq!(scene.asked("acme", ALICE).await, by("session-revoked"), "the good one was not used up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replayed_event_is_acknowledged_and_changes_nothing_also_after_a_restart() {
-    let (mut scene, key) = scene("").await;
-    let disabled = signed(&event(DISABLED, "j1"), &key);
+    let (mut scene, signer) = scene("").await;
+    let disabled = signed(&event(DISABLED, "j1"), &signer);
     taken(&scene, &disabled).await;
-    taken(&scene, &signed(&event(ENABLED, "j2"), &key)).await;
+    taken(&scene, &signed(&event(ENABLED, "j2"), &signer)).await;
     taken(&scene, &disabled).await;
     assert_eq!(scene.asked("acme", ALICE).await.0, 200);
     scene.stage.restart(|_| ()).await;
@@ -190,32 +176,32 @@ async fn a_replayed_event_is_acknowledged_and_changes_nothing_also_after_a_resta
     assert_eq!(scene.asked("acme", ALICE).await.0, 200);
     let told = scene.told().await;
     assert_eq!(told.iter().filter(|event| **event == "ssf.repeated acme").count(), 2, "{told:?}");
-    taken(&scene, &signed(&event(DISABLED, "j3"), &key)).await;
+    taken(&scene, &signed(&event(DISABLED, "j3"), &signer)).await;
     assert_eq!(scene.asked("acme", ALICE).await, by("account-disabled"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_lifts_only_what_the_same_transmitter_froze_before_it() {
-    let (scene, key) = scene("").await;
+    let (scene, signer) = scene("").await;
     let mut late = event(ENABLED, "late");
     late["toe"] = json!(now() - 60);
-    taken(&scene, &signed(&event(DISABLED, "j1"), &key)).await;
-    taken(&scene, &signed(&late, &key)).await;
+    taken(&scene, &signed(&event(DISABLED, "j1"), &signer)).await;
+    taken(&scene, &signed(&late, &signer)).await;
     assert_eq!(scene.asked("acme", ALICE).await, by("account-disabled"), "it was enabled before, not after");
     let alice = keybearer::vault::Whole::of_user(&"acme".parse().unwrap(), &ALICE.parse().unwrap());
     let (source, since) = (keybearer::vault::Source::Operator, jiff::Timestamp::now());
     let ops = keybearer::vault::Hold { source, by: "ops".to_owned(), since };
     scene.stage.app().vault.hold(&alice, ops).await.unwrap();
-    taken(&scene, &signed(&event(ENABLED, "j2"), &key)).await;
+    taken(&scene, &signed(&event(ENABLED, "j2"), &signer)).await;
     assert_eq!(scene.asked("acme", ALICE).await, (403, Some("ops".to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_nothing_follows_from_are_acknowledged() {
-    let (scene, key) = scene("      freeze_on: [account-disabled]\n").await;
+    let (scene, signer) = scene("      freeze_on: [account-disabled]\n").await;
     let stranger = EMAIL.replace("\"email\": \"Alice@acme.example\"", "\"email\": \"\"");
     for (body, jti) in [(VERIFICATION, "j1"), (CREDENTIAL, "j2"), (EMAIL, "j3"), (stranger.as_str(), "j4")] {
-        taken(&scene, &signed(&event(body, jti), &key)).await;
+        taken(&scene, &signed(&event(body, jti), &signer)).await;
     }
     assert_eq!(scene.asked("acme", ALICE).await.0, 200);
     assert_eq!(scene.told().await, ["ssf.ignored acme"; 4]);
@@ -223,8 +209,8 @@ async fn events_that_nothing_follows_from_are_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transmitter_that_was_given_a_token_has_to_send_it() {
-    let (scene, key) = scene("      token: {file: FILES/own}\n").await;
-    let token = signed(&event(EMAIL, "j1"), &key);
+    let (scene, signer) = scene("      token: {file: FILES/own}\n").await;
+    let token = signed(&event(EMAIL, "j1"), &signer);
     refused(&scene, &token, "authentication_failed").await;
     assert_eq!(scene.asked("acme", ALICE).await.0, 200);
     let head = format!("content-type: application/secevent+jwt\r\nauthorization: Bearer {OWN}\r\n");

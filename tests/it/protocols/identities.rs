@@ -6,11 +6,11 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
-use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::support::{
     agent::{Answer, Body, Tunnel, absolute, identity, inside},
+    signer::Signer,
     stage::{HOST, POLICY, Stage, Staging},
 };
 
@@ -84,22 +84,6 @@ async fn a_proxy_user_name_is_tenant_role_and_perhaps_user() {
     }
 }
 
-/// An Ed25519 key made on the spot, and its public half as a key set.
-fn signer() -> (EncodingKey, String) {
-    let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let x = BASE64_URL_SAFE_NO_PAD.encode(rcgen::PublicKeyData::der_bytes(&made));
-    let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k1", "x": x});
-    (EncodingKey::from_ed_der(&made.serialize_der()), json!({ "keys": [key] }).to_string())
-}
-
-fn signed(key: &EncodingKey, claims: &Value) -> String {
-    let header = json!({"alg": "EdDSA", "kid": "k1", "typ": "JWT"});
-    let parts =
-        [header, claims.clone()].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
-    let signature = jsonwebtoken::crypto::sign(parts.as_bytes(), key, Algorithm::EdDSA).unwrap();
-    format!("{parts}.{signature}")
-}
-
 fn claims(seconds: i64) -> Value {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     json!({
@@ -108,18 +92,18 @@ fn claims(seconds: i64) -> Value {
     })
 }
 
-async fn signed_mode(keys: &str) -> Stage {
+async fn signed_mode(signer: &Signer) -> Stage {
     let config =
         "identity: {mode: signed, audience: keybearer, jwks: {file: ./policies/jwks.json}}\n".to_owned();
-    let policies = vec![("policy.yaml", POLICY.to_owned()), ("jwks.json", keys.to_owned())];
+    let policies = vec![("policy.yaml", POLICY.to_owned()), ("jwks.json", signer.keys().to_string())];
     Stage::set(Staging { policies, config, ..Staging::default() }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_identity_is_believed_wherever_it_stands() {
-    let (key, keys) = signer();
-    let stage = signed_mode(&keys).await;
-    let token = signed(&key, &claims(300));
+    let signer = Signer::new("k1");
+    let stage = signed_mode(&signer).await;
+    let token = signer.token(&claims(300));
     let (bearer, password) = (format!("Bearer {token}"), basic("any", &token));
     for answer in [
         ask(&stage, &[("agent-identity", &token)]).await,
@@ -144,19 +128,18 @@ async fn a_signed_identity_is_believed_wherever_it_stands() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_signed_rightly_is_not_believed() {
-    let (key, keys) = signer();
-    let (other, _) = signer();
-    let stage = signed_mode(&keys).await;
-    let good = signed(&key, &claims(300));
+    let [signer, other] = [(); 2].map(|()| Signer::new("k1"));
+    let stage = signed_mode(&signer).await;
+    let good = signer.token(&claims(300));
     let changed = |member: &str, value: Value| {
         let mut claims = claims(300);
         claims[member] = value;
-        signed(&key, &claims)
+        signer.token(&claims)
     };
     let cut = good.rsplit_once('.').unwrap().0;
     for token in [
-        signed(&other, &claims(300)),
-        signed(&key, &claims(-300)),
+        other.token(&claims(300)),
+        signer.token(&claims(-300)),
         changed("aud", json!("someone-else")),
         changed("tenant", json!(null)),
         changed("act", json!({"act": {"sub": "nobody-in-between"}})),

@@ -13,17 +13,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, StatusCode, header};
-use jsonwebtoken::{Algorithm, EncodingKey};
 use keybearer::drain::Drain;
-use rcgen::{KeyPair, PKCS_ED25519};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{
     provider::{TestAuthority, Validity},
     server,
+    signer::Signer,
 };
 
 /// What the issuer knows the broker by.
@@ -40,8 +38,9 @@ pub(crate) struct Cluster {
 
 struct Shared {
     issuer: String,
-    key: KeyPair,
-    kid: usize,
+    signer: Signer,
+    /// How many keys there have been.
+    made: usize,
     asked: Vec<&'static str>,
 }
 
@@ -56,8 +55,8 @@ impl Cluster {
         let tls = server::acceptor(leaf, vec![b"http/1.1".to_vec()]);
         let shared = Arc::new(Mutex::new(Shared {
             issuer: format!("https://{address}"),
-            key: KeyPair::generate_for(&PKCS_ED25519).unwrap(),
-            kid: 1,
+            signer: Signer::new("k1"),
+            made: 1,
             asked: Vec::new(),
         }));
         let router = Router::new()
@@ -83,8 +82,8 @@ impl Cluster {
     /// Another key from now on; the one before is gone.
     pub(crate) fn rotate(&self) {
         let mut shared = self.lock();
-        shared.key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-        shared.kid += 1;
+        shared.made += 1;
+        shared.signer = Signer::new(&format!("k{}", shared.made));
     }
 
     /// A token of `namespace/name`, good for ten minutes.
@@ -106,12 +105,8 @@ impl Cluster {
     /// Any claims, signed with the key of the day.
     pub(crate) fn sign(&self, claims: &Value) -> String {
         let shared = self.lock();
-        let header = json!({"alg": "EdDSA", "kid": format!("k{}", shared.kid)});
-        let parts = [header.to_string(), claims.to_string()].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
-        let signed = parts.join(".");
-        let key = EncodingKey::from_ed_der(&shared.key.serialize_der());
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::EdDSA).unwrap();
-        format!("{signed}.{signature}")
+        let header = json!({"alg": "EdDSA", "kid": format!("k{}", shared.made)});
+        shared.signer.sign(&header, claims)
     }
 
     /// What was asked for since this was asked.
@@ -143,10 +138,9 @@ async fn document(State(shared): At, headers: HeaderMap) -> Response {
 async fn keys(State(shared): At, headers: HeaderMap) -> Response {
     let mut shared = shared.lock().unwrap();
     shared.asked.push("keys");
-    let x = BASE64_URL_SAFE_NO_PAD.encode(shared.key.public_key_raw());
-    let key = json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "x": x,
-        "kid": format!("k{}", shared.kid)});
-    known(&headers, json!({"keys": [key]}))
+    let mut keys = shared.signer.keys();
+    keys["keys"][0]["use"] = json!("sig");
+    known(&headers, keys)
 }
 
 fn known(headers: &HeaderMap, answer: Value) -> Response {

@@ -19,4 +19,5 @@ pub(crate) mod records;
 pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod sidecar;
+pub(crate) mod signer;
 pub(crate) mod stage;
