@@ -12,12 +12,12 @@ use ::keybearer::{
     drain::Drain,
     id::AccountKey,
 };
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
-    peers::{Site, free_address, keybearer, spawn, tail},
-    process::{Process, pinned},
+    peers::{Site, free_address, keybearer},
+    process::Process,
     report::{grid, percentile, say, show},
     sections::H1_HOST,
     support::postgres::Postgres,
@@ -111,16 +111,8 @@ impl Replica {
     }
 
     async fn start(&self, program: &Path, site: &Site) -> Result<Process> {
-        let log = self.dir.join("log");
-        let mut process =
-            spawn(pinned(program, site.cores).arg("proxy").arg("--config").arg(&self.config), &log)?;
-        let begun = Instant::now();
-        while TcpStream::connect(self.address).await.is_err() {
-            let ended = process.0.try_wait()?;
-            ensure!(ended.is_none() && begun.elapsed() < LIMIT, "keybearer did not start; {}", tail(&log));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        Ok(process)
+        let is_ready = async || TcpStream::connect(self.address).await.is_ok();
+        Ok(keybearer::start(program, site.cores, &self.config, is_ready).await?.0)
     }
 }
 

@@ -25,8 +25,8 @@ use self::{
     riders::Ride,
 };
 use crate::{
-    peers::{free_address, spawn, tail},
-    process::{Cores, Process, pinned},
+    peers::{self, free_address},
+    process::{Cores, Process},
     report::say,
     support::{
         issuer::{CLIENT, CLIENT_SECRET, Ended, Issuer, Profile},
@@ -47,7 +47,7 @@ const LIFE: Duration = Duration::from_mins(1);
 const SAMPLE: usize = 500;
 /// Requests go on for so long when all is refreshed.
 const CALM: Duration = Duration::from_secs(8);
-/// Who has not done it by then, the start of a proxy or the herd after the first tokens' end, is given up.
+/// The herd is given up that has not been refreshed so long after the first tokens' end.
 const LIMIT: Duration = Duration::from_mins(2);
 
 const POLICY: &str = r#"apiVersion: keybearer.dev/v1
@@ -170,16 +170,8 @@ impl Site<'_> {
         if accounts > 0 {
             say(&format!("{accounts} accounts written in {:.1} s", begun.elapsed().as_secs_f64()));
         }
-        let mut command = pinned(self.program, self.cores);
-        command.arg("proxy").arg("--config").arg(config);
-        let log = dir.join("log");
-        let mut process = spawn(&mut command, &log)?;
-        let begun = Instant::now();
-        while tokio::net::TcpStream::connect(address).await.is_err() {
-            let ended = process.0.try_wait()?;
-            ensure!(ended.is_none() && begun.elapsed() < LIMIT, "keybearer did not start; {}", tail(&log));
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let is_ready = async || tokio::net::TcpStream::connect(address).await.is_ok();
+        let (process, _) = peers::keybearer::start(self.program, self.cores, &config, is_ready).await?;
         Ok((process, address))
     }
 

@@ -1,20 +1,15 @@
 //! A sidecar that has nothing to do: how fast it is ready, what it holds, and what tunnels that say nothing cost.
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     certs,
     load::{Held, Load},
-    peers::{Site, free_address, keybearer, spawn, tail},
-    process::{Process, pinned},
+    peers::{Site, free_address, keybearer},
+    process::Process,
     report::{grid, percentile, say, show},
     sections::{AGENTS_OWN, Item, Way},
     wire::{self, Buffer},
@@ -22,8 +17,6 @@ use crate::{
 
 /// How often it is started, with a new folder and with that of the start before.
 const STARTS: usize = 20;
-/// Who is not ready by then has not started.
-const LIMIT: Duration = Duration::from_secs(10);
 /// What begins with the start has ended by then.
 const SETTLED: Duration = Duration::from_secs(1);
 const TUNNELS: usize = 1000;
@@ -105,16 +98,9 @@ impl Sidecar {
         std::fs::write(dir.join("policies/bench.yaml"), keybearer::POLICY)?;
         let (proxy, admin) = (free_address()?, free_address()?);
         let config = keybearer::configuration_at(site, dir, (proxy, admin), keybearer::SLED)?;
-        let log = dir.join("log");
-        let mut command = pinned(program, site.cores);
-        let begun = Instant::now();
-        let mut process = spawn(command.arg("proxy").arg("--config").arg(config), &log)?;
-        while !is_ready(admin).await {
-            let ended = process.0.try_wait()?;
-            ensure!(ended.is_none() && begun.elapsed() < LIMIT, "keybearer did not start; {}", tail(&log));
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-        Ok((begun.elapsed().as_secs_f64() * 1e3, Self { process, proxy }))
+        let (process, took) =
+            keybearer::start(program, site.cores, &config, async || is_ready(admin).await).await?;
+        Ok((took.as_secs_f64() * 1e3, Self { process, proxy }))
     }
 }
 

@@ -192,14 +192,14 @@ fn cached(file: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-pub(crate) fn spawn(command: &mut Command, log: &Path) -> Result<Process> {
+fn spawn(command: &mut Command, log: &Path) -> Result<Process> {
     let output = File::create(log)?;
     command.stdin(std::process::Stdio::null()).stdout(output.try_clone()?).stderr(output);
     Ok(Process(command.spawn().with_context(|| format!("cannot start {command:?}"))?))
 }
 
 /// The last words of a proxy that failed.
-pub(crate) fn tail(log: &Path) -> String {
+fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     match lines.as_slice() {

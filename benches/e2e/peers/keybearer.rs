@@ -6,12 +6,19 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Site, free_address};
-use crate::sections::CREDENTIAL;
+use super::{Site, free_address, spawn, tail};
+use crate::{
+    process::{Cores, Process, pinned},
+    sections::CREDENTIAL,
+};
+
+/// Who is not ready by then has not started: one with ten thousand accounts takes longest.
+const LIMIT: Duration = Duration::from_mins(2);
 
 pub(crate) const POLICY: &str = r#"apiVersion: keybearer.dev/v1
 kind: Connector
@@ -108,6 +115,25 @@ ca: {{dir: ca}}
     let path = dir.join("keybearer.yaml");
     fs::write(&path, text)?;
     Ok(path)
+}
+
+/// Starts the proxy, whose log is beside its configuration, and waits until it is ready. Says how long that took.
+pub(crate) async fn start(
+    program: &Path,
+    cores: Option<Cores>,
+    config: &Path,
+    is_ready: impl AsyncFn() -> bool,
+) -> Result<(Process, Duration)> {
+    let log = config.with_file_name("log");
+    let mut command = pinned(program, cores);
+    let begun = Instant::now();
+    let mut process = spawn(command.arg("proxy").arg("--config").arg(config), &log)?;
+    while !is_ready().await {
+        let ended = process.0.try_wait()?;
+        ensure!(ended.is_none() && begun.elapsed() < LIMIT, "keybearer did not start; {}", tail(&log));
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    Ok((process, begun.elapsed()))
 }
 
 /// Runs one of keybearer's commands with `input` on its standard input.
