@@ -56,6 +56,7 @@ impl Slot {
 }
 
 /// An account without its secrets: what requests to it are held against.
+#[derive(Clone)]
 pub(super) struct Holder {
     pub(super) key: AccountKey,
     pub(super) generation: u64,

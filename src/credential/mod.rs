@@ -217,26 +217,6 @@ pub enum Error {
     NotAllowed(Subject),
 }
 
-impl Error {
-    /// Whether every request that would use the account is refused alike; else it is for the operation or the host.
-    const fn is_of_account(&self) -> bool {
-        match self {
-            Self::Missing(_)
-            | Self::Frozen { .. }
-            | Self::Revoked(_)
-            | Self::Closed { .. }
-            | Self::NoToken { .. }
-            | Self::Field(_)
-            | Self::Unminted(_)
-            | Self::Unwritable(_)
-            | Self::Vault(_)
-            | Self::Broker(_)
-            | Self::NotAllowed(_) => true,
-            Self::Scopes { .. } | Self::Host { .. } => false,
-        }
-    }
-}
-
 /// The principal as the agent is told it.
 #[must_use]
 pub fn principal_kind(principal: &Principal) -> &'static str {

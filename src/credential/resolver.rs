@@ -99,24 +99,18 @@ impl Resolver {
         (credential.obtained.is_none() || credential.obtained != refused.obtained).then_some(credential)
     }
 
-    /// As [`Resolver::resolve`], with what there is and nothing else: no provider is asked. Where the token has ended
-    /// and a request would wait for another, or its secrets are not for who only looks, the credential is an empty one,
+    /// The account with what there is of it and nothing else: no provider is asked. Where the token has ended and a
+    /// request would wait for another, or its secrets are not for who only looks, the credential is an empty one,
     /// which says only where it goes.
-    pub(super) async fn look(
-        &self,
-        permit: &Permit,
-        connector: &Arc<Connector>,
-        captured: Option<(&str, &str)>,
-    ) -> Result<Arc<Credential>, Error> {
+    pub(super) async fn look(&self, permit: &Permit, connector: &Arc<Connector>) -> Result<Seen, Error> {
         if connector.auth.kind == AuthType::None {
-            return Ok(Arc::new(nothing(connector)));
+            return Ok(Seen { holder: None, given: Ok(Arc::new(nothing(connector))) });
         }
         if let Some(entry) = self.cache.get(permit.account()).filter(|entry| entry.serves(connector)) {
-            check(&entry.holder, permit, captured)?;
-            return given(&entry);
+            return Ok(Seen { holder: Some(entry.holder.clone()), given: given(&entry).map_err(Arc::new) });
         }
         let found = self.source.look(Asked::by(permit, connector)).await?;
-        let looked = match &found.gives {
+        let given = match &found.gives {
             Gives::Fields(Fields { secrets: Some(secrets), obtained, .. }) => {
                 render(&found.account, connector, secrets, *obtained)
             }
@@ -128,8 +122,7 @@ impl Resolver {
                 Ok(Credential { target, ..nothing(connector) })
             }
         };
-        check(&found.account.into(), permit, captured)?;
-        looked.map(Arc::new)
+        Ok(Seen { holder: Some(found.account.into()), given: given.map(Arc::new).map_err(Arc::new) })
     }
 
     /// Forgets what has changed: the next request reads it again. Says which accounts have a place here.
@@ -207,6 +200,27 @@ impl Resolver {
                 return Ok(entry);
             }
         }
+    }
+}
+
+/// An account as who only looks sees it.
+pub(super) struct Seen {
+    /// `None` where the connector needs no account.
+    holder: Option<Holder>,
+    given: Result<Arc<Credential>, Arc<Error>>,
+}
+
+impl Seen {
+    /// What [`Resolver::resolve`] would say to a request.
+    pub(super) fn credential(
+        &self,
+        permit: &Permit,
+        captured: Option<(&str, &str)>,
+    ) -> Result<Arc<Credential>, Arc<Error>> {
+        if let Some(holder) = &self.holder {
+            check(holder, permit, captured)?;
+        }
+        self.given.clone()
     }
 }
 

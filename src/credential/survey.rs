@@ -1,22 +1,24 @@
 //! Looking at accounts for who only asks how they stand.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map},
+    sync::Arc,
+};
 
-use super::{Credential, Error, Resolver};
+use super::{Credential, Error, Resolver, resolver::Seen};
 use crate::{catalog::Connector, id::AccountKey, policy::Permit};
 
-/// Many looks at the accounts of one identity, with each account opened at most once.
+/// Many looks at the accounts of one identity, each of which is asked for once, however many operations would use it.
 pub struct Survey {
     resolver: Resolver,
-    /// The accounts that no request can use; those that some can are in the resolver's cache.
-    refused: HashMap<AccountKey, Arc<Error>>,
+    seen: HashMap<AccountKey, Result<Seen, Arc<Error>>>,
 }
 
 impl Survey {
     /// A survey of what this resolver has.
     #[must_use]
     pub fn new(resolver: &Resolver) -> Self {
-        Self { resolver: resolver.clone(), refused: HashMap::new() }
+        Self { resolver: resolver.clone(), seen: HashMap::new() }
     }
 
     /// What [`Resolver::resolve`] would say to a request, without asking a provider for anything.
@@ -29,16 +31,12 @@ impl Survey {
         connector: &Arc<Connector>,
         captured: Option<(&str, &str)>,
     ) -> Result<Arc<Credential>, Arc<Error>> {
-        if let Some(error) = self.refused.get(permit.account()) {
-            return Err(Arc::clone(error));
-        }
-        self.resolver.look(permit, connector, captured).await.map_err(|error| {
-            let is_of_account = error.is_of_account();
-            let error = Arc::new(error);
-            if is_of_account {
-                self.refused.insert(permit.account().clone(), Arc::clone(&error));
+        let seen = match self.seen.entry(permit.account().clone()) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(place) => {
+                place.insert(self.resolver.look(permit, connector).await.map_err(Arc::new))
             }
-            error
-        })
+        };
+        seen.as_ref().map_err(Arc::clone)?.credential(permit, captured)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::world::{MINUTE, SECOND, World, key, live, problem, token};
 use crate::{
     credential::{
-        Error, Trouble,
+        Error, Survey, Trouble,
         wire::{Ask, Code, Problem},
     },
     vault::Change,
@@ -90,8 +90,26 @@ async fn who_only_looks_gets_no_secret_and_is_told_what_a_request_would_be() {
     assert_eq!(looked.inject(&mut headers, None), None);
     assert!(headers.is_empty() && looked.target().is_some());
     world.says(problem(&Problem::new(Code::AuthRevoked, "it is")));
-    assert!(matches!(world.look().await, Err(Error::Revoked(revoked)) if revoked == key()));
+    assert!(
+        matches!(world.look().await, Err(error) if matches!(&*error, Error::Revoked(it) if *it == key()))
+    );
     assert_eq!((world.brokers[0].count(Ask::Look), world.brokers[0].count(Ask::Give)), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_operations_would_use_an_account_it_is_asked_for_once() {
+    let world = World::followed().await;
+    let mut survey = Survey::new(&world.resolver);
+    for _ in 0..3 {
+        survey.look(&world.permit(), &world.connector, None).await.unwrap();
+    }
+    assert_eq!(world.brokers[0].count(Ask::Look), 1);
+    let elsewhere = survey.look(&world.permit(), &world.connector, Some(("shop", "another"))).await;
+    assert!(
+        matches!(&*elsewhere.map(drop).unwrap_err(), Error::Host { .. }),
+        "what is of the request is checked each time"
+    );
+    assert_eq!(world.brokers[0].count(Ask::Look), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use super::broker::Broker;
 use crate::{
     catalog::{Catalog, Connector, ConnectorSpec},
     credential::{
-        Credential, Error, Resolver,
+        Credential, Error, Resolver, Survey,
         remote::{
             Metrics, Parts, Remote,
             link::{Network, Stream},
@@ -188,8 +188,8 @@ impl World {
         self.ask().await.map(drop).unwrap_err().to_string()
     }
 
-    pub(super) async fn look(&self) -> Result<Arc<Credential>, Error> {
-        self.resolver.look(&self.permit(), &self.connector, None).await
+    pub(super) async fn look(&self) -> Result<Arc<Credential>, Arc<Error>> {
+        Survey::new(&self.resolver).look(&self.permit(), &self.connector, None).await
     }
 
     /// Lets the first broker say something else of the account from now on.
