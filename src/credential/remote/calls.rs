@@ -20,8 +20,8 @@ use crate::{
     secret::to_json,
 };
 
-/// The longest answer, in bytes: more than the largest account.
-const LARGEST: usize = 4 << 20;
+/// The longest answer, in bytes: as long as a bundle of rules may be, and longer than any account.
+const LARGEST: usize = 16 << 20;
 /// On how many connections a question is tried, when those before turned out to be closing.
 const TRIES: usize = 3;
 
