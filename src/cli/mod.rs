@@ -19,6 +19,7 @@ mod proxy;
 mod redirect;
 mod run;
 mod served;
+mod service;
 mod stop;
 mod vault;
 mod version;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{Failure, Global, output::say, process::open_many_files, served::Served, stop::Stop};
-use crate::{config::Config, telemetry};
+use super::{Failure, Global, output::say, served::Served, service::Service};
+use crate::config::Config;
 
 /// Run the proxy until it is told to stop (SIGTERM, SIGINT)
 ///
@@ -13,18 +13,14 @@ use crate::{config::Config, telemetry};
   keybearer proxy
   keybearer proxy --config /etc/keybearer/keybearer.yaml --log info,keybearer::proxy=debug")]
 pub(super) struct Proxy {
-    /// What is logged, instead of `telemetry.level`
-    #[arg(long, value_name = "LEVEL", env = "KEYBEARER_LOG")]
-    log: Option<String>,
+    #[command(flatten)]
+    service: Service,
 }
 
 impl Proxy {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        open_many_files();
         let mut config = global.load()?;
-        config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
-        telemetry::init(&config.telemetry).map_err(Failure::new)?;
-        let stop = Stop::listen()?; // before anything starts
+        let stop = self.service.begin(&mut config.telemetry)?;
 
         let certificate = certificate(&config);
         let app = Served::start(config, "keybearer proxy").await?;

@@ -8,8 +8,7 @@ use super::{
     Failure, Global,
     counter::{Counter, Vaultless, open_vault},
     output::{Out, counted, list, say},
-    process::open_many_files,
-    stop::Stop,
+    service::Service,
 };
 use crate::{
     admin::{Client, Command, KeyText, Reply, VaultOverview},
@@ -17,7 +16,6 @@ use crate::{
     config::Config,
     drain::Drain,
     ruleset::Ruleset,
-    telemetry,
     vault::{self, KeySource},
 };
 
@@ -64,9 +62,8 @@ enum Verb {
     #[command(after_help = "Example:
   keybearer vault serve --config /etc/keybearer/broker.yaml")]
     Serve {
-        /// What is logged, instead of `telemetry.level`
-        #[arg(long, value_name = "LEVEL", env = "KEYBEARER_LOG")]
-        log: Option<String>,
+        #[command(flatten)]
+        service: Service,
     },
 }
 
@@ -104,7 +101,7 @@ impl Vault {
                 let to = to.source(&config)?;
                 rotate_key(config, to, out).await
             }
-            Verb::Serve { log } => Box::pin(serve(config, log)).await,
+            Verb::Serve { service } => Box::pin(serve(config, service)).await,
         }
     }
 }
@@ -126,11 +123,8 @@ async fn rotate_key(mut config: Config, to: KeySource, out: &mut Out) -> Result<
     print(&reply, out)
 }
 
-async fn serve(mut config: Config, log: Option<String>) -> Result<(), Failure> {
-    open_many_files();
-    config.telemetry.level = log.unwrap_or(config.telemetry.level);
-    telemetry::init(&config.telemetry).map_err(Failure::new)?;
-    let stop = Stop::listen()?; // before anything starts
+async fn serve(mut config: Config, service: Service) -> Result<(), Failure> {
+    let stop = service.begin(&mut config.telemetry)?;
     let app = Box::pin(BrokerApp::start(config)).await?;
     say(greeting(&app).await?);
     stop.then(app.stop()).await

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{Failure, Global, output::say, process::open_many_files, stop::Stop};
-use crate::{admission, drain::Drain, telemetry};
+use super::{Failure, Global, output::say, service::Service};
+use crate::{admission, drain::Drain};
 
 /// Inject the sidecar into Kubernetes pods: a mutating admission webhook
 ///
@@ -14,18 +14,14 @@ use crate::{admission, drain::Drain, telemetry};
 #[command(after_help = "Example:
   keybearer webhook --config /etc/keybearer/webhook.yaml")]
 pub(super) struct Webhook {
-    /// What is logged, instead of `telemetry.level`
-    #[arg(long, value_name = "LEVEL", env = "KEYBEARER_LOG")]
-    log: Option<String>,
+    #[command(flatten)]
+    service: Service,
 }
 
 impl Webhook {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        open_many_files();
         let mut config = global.load()?;
-        config.telemetry.level = self.log.unwrap_or(config.telemetry.level);
-        telemetry::init(&config.telemetry).map_err(Failure::new)?;
-        let mut stop = Stop::listen()?;
+        let mut stop = self.service.begin(&mut config.telemetry)?;
         let (drain, limit) = (Drain::default(), config.limits.drain);
         let address = admission::start(config.webhook, &drain).await?;
         say(format!("keybearer {}: API servers at https://{address}/mutate", env!("CARGO_PKG_VERSION")));
