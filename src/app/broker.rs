@@ -81,7 +81,7 @@ impl BrokerApp {
             },
         );
         let told = broker.clone();
-        let taken = move |_: &ruleset::Summary| told.rules_changed();
+        let taken = move || told.rules_changed();
         follow::policy(&rules, Some(&engine), &audit, ruleset::Metrics::register(&registry)?, taken, &drain);
         // For the desk, and to drop what was minted: no request comes here.
         let resolver = Resolver::local(local);

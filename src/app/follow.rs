@@ -11,7 +11,7 @@ use crate::{
     audit::{Audit, Event, Kind},
     credential::{Engine, Resolver},
     drain::Drain,
-    ruleset::{self, Outcome, Rules, Summary},
+    ruleset::{self, Outcome, Rules},
     vault::{self, Change, Vault},
 };
 
@@ -20,13 +20,13 @@ const COUNTED: Duration = Duration::from_secs(2);
 /// For each moment that it takes, so many go by without: with thousands of accounts something always changes.
 const COUNTING: u32 = 20;
 
-/// Follows the policy files: counts, logs and records what became of each change, and tells of those that are `taken`.
+/// Follows the policy files: counts, logs and records what became of each change, and says when one is `taken`.
 pub(super) fn policy(
     rules: &Rules,
     engine: Option<&Engine>,
     audit: &Audit,
     metrics: ruleset::Metrics,
-    taken: impl Fn(&Summary) + Send + 'static,
+    taken: impl Fn() + Send + 'static,
     drain: &Drain,
 ) {
     if let Some(rules) = rules.in_use() {
@@ -35,8 +35,8 @@ pub(super) fn policy(
     let (audit, engine, spawner) = (audit.clone(), engine.cloned(), drain.clone());
     rules.watch(drain, move |outcome| {
         metrics.count(&outcome);
-        if let Outcome::Loaded(summary) = &outcome {
-            taken(summary);
+        if let Outcome::Loaded(_) = &outcome {
+            taken();
             if let Some(engine) = &engine {
                 spawner.spawn(read_again(engine.clone()));
             }

@@ -132,7 +132,7 @@ impl App {
         let resolver = Resolver::local(Local::new(Arc::new(vault.clone())).refreshing(engine.clone()));
         let proxy = front.proxy(&config, resolver.clone())?;
         let Front { audit, rules, authority, at, .. } = front;
-        follow::policy(&rules, Some(&engine), &audit, ruleset::Metrics::register(&registry)?, |_| {}, &drain);
+        follow::policy(&rules, Some(&engine), &audit, ruleset::Metrics::register(&registry)?, || {}, &drain);
         let desk =
             Desk::new(vault.clone(), audit.clone(), rules.clone(), resolver.clone(), consents, drain.clone());
         let lifecycle = Lifecycle::open(&config.lifecycle, &desk, &front.fetch_keys, &drain)?;

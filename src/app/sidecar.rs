@@ -70,7 +70,7 @@ impl SidecarApp {
         let resolver = Resolver::remote(broker.clone());
         let proxy = front.proxy(&config, resolver.clone())?;
         let Front { registry, drain, audit, rules, authority, at, .. } = front;
-        follow::policy(&rules, None, &audit, ruleset::Metrics::register(&registry)?, |_| {}, &drain);
+        follow::policy(&rules, None, &audit, ruleset::Metrics::register(&registry)?, || {}, &drain);
         let site = Site::at_broker(broker.clone(), audit.clone(), rules.clone(), registry);
         follow::lifecycle(&audit, "proxy.started").await;
         broker.follow(&resolver);
