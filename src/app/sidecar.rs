@@ -7,7 +7,7 @@ use crate::{
     admin::Site,
     audit::Audit,
     config::Config,
-    credential::{BrokerMetrics, BrokerParts, Remote, Resolver, wire::POLICY},
+    credential::{BrokerMetrics, BrokerParts, Remote, Resolver},
     drain::Drain,
     ruleset::{self, Excerpt, Feed, Rules},
     telemetry,
@@ -149,6 +149,6 @@ async fn fed(broker: Remote, mut feed: Feed, drain: Drain) {
 }
 
 async fn rules_of(broker: &Remote) -> Result<Option<Excerpt>, String> {
-    let text = broker.fetched(POLICY).await.map_err(|error| error.to_string())?;
+    let text = broker.policy().await.map_err(|error| error.to_string())?;
     serde_json::from_slice(&text).map(Some).map_err(|error| error.to_string())
 }

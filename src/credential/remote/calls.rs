@@ -15,7 +15,7 @@ use super::{
     token::TokenFile,
 };
 use crate::{
-    credential::wire::{Answer, Ask, CREDENTIAL, Code, Problem, Question},
+    credential::wire::{Answer, Ask, CREDENTIAL, Code, POLICY, Problem, Question, WATCH},
     fetch,
     secret::to_json,
 };
@@ -58,9 +58,9 @@ impl Calls {
         }
     }
 
-    /// What is at this path.
-    pub(super) async fn fetched(&self, path: &'static str) -> Result<Vec<u8>, Error> {
-        let mut read = self.within(self.timeout, Method::GET, path, &[]).await?;
+    /// The rules that we may see.
+    pub(super) async fn policy(&self) -> Result<Vec<u8>, Error> {
+        let mut read = self.within(self.timeout, Method::GET, POLICY, &[]).await?;
         match read.status {
             StatusCode::OK => Ok(std::mem::take(&mut *read.body)),
             _ => Err(self.refused(self.problem(&read)?)),
@@ -68,9 +68,9 @@ impl Calls {
     }
 
     /// Opens the watch on this connection.
-    pub(super) async fn watch(&self, link: &Link, path: &'static str) -> Result<Incoming, Error> {
+    pub(super) async fn watch(&self, link: &Link) -> Result<Incoming, Error> {
         let asked = async {
-            let request = self.request(&Method::GET, path, self.token.bearer()?, &[])?;
+            let request = self.request(&Method::GET, WATCH, self.token.bearer()?, &[])?;
             let sent = link.sender.clone().send_request(request).await;
             let response = sent.map_err(|error| self.links.unreachable(&error.to_string()))?;
             if response.status() == StatusCode::OK {

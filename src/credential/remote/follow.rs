@@ -11,10 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Error, Remote, link::Link};
 use crate::{
-    credential::{
-        Resolver,
-        wire::{Line, WATCH},
-    },
+    credential::{Resolver, wire::Line},
     vault::Change,
 };
 
@@ -60,7 +57,7 @@ pub(super) async fn follow(remote: &Remote, resolver: &Resolver) {
 /// Reads what the broker tells until it does not.
 async fn watch(remote: &Remote, resolver: &Resolver, link: &Link, has_begun: &mut bool) -> Error {
     let inner = &*remote.0;
-    let mut lines = match inner.calls.watch(link, WATCH).await {
+    let mut lines = match inner.calls.watch(link).await {
         Ok(body) => Lines { body, held: Vec::new() },
         Err(error) => return error,
     };

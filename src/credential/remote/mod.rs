@@ -163,12 +163,12 @@ impl Remote {
         self.0.revision.subscribe()
     }
 
-    /// What the broker has at this path, as JSON.
+    /// The broker's rules, as far as we may see them: JSON.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn fetched(&self, path: &'static str) -> Result<Vec<u8>, Error> {
-        self.0.calls.fetched(path).await
+    pub async fn policy(&self) -> Result<Vec<u8>, Error> {
+        self.0.calls.policy().await
     }
 
     /// Asks, and notes what the answer says besides.
