@@ -1,6 +1,9 @@
 //! When the broker was heard from: what it gave is used no longer than that allows.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -13,12 +16,12 @@ use crate::{credential::Resolver, vault::Change};
 /// When the broker was heard from last, and whether it would be now.
 pub(super) struct Heard {
     last: watch::Sender<Option<Instant>>,
-    following: watch::Sender<bool>,
+    following: AtomicBool,
 }
 
 impl Default for Heard {
     fn default() -> Self {
-        Self { last: watch::Sender::new(None), following: watch::Sender::new(false) }
+        Self { last: watch::Sender::new(None), following: AtomicBool::default() }
     }
 }
 
@@ -26,17 +29,17 @@ impl Heard {
     /// It was, just now.
     pub(super) fn now(&self) {
         self.last.send_replace(Some(Instant::now()));
-        self.following.send_if_modified(|following| !std::mem::replace(following, true));
+        self.following.store(true, Ordering::SeqCst);
     }
 
     /// It is not until [`Heard::now`].
     pub(super) fn lost(&self) {
-        self.following.send_replace(false);
+        self.following.store(false, Ordering::SeqCst);
     }
 
     /// Whether changes are told at present.
     pub(super) fn is_following(&self) -> bool {
-        *self.following.borrow()
+        self.following.load(Ordering::SeqCst)
     }
 
     /// Whether it was heard from not longer ago than this.
