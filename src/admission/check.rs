@@ -5,9 +5,8 @@ use serde_json::Value;
 use super::{
     Refusal,
     config::{Config, Mode},
-    inject::{is_private, named},
     mesh,
-    parts::{REDIRECT, SIDECAR, TOKEN, TRUST, TRUST_DIR},
+    parts::{PRIVATE, REDIRECT, SIDECAR, TOKEN, TRUST, TRUST_DIR},
     wish::{ADMIN_PORT, PROXY_PORT, TRANSPARENT_PORT, Wish},
 };
 
@@ -53,6 +52,11 @@ pub(super) fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
+/// The one of this name.
+pub(super) fn named<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
+    items(list).find(|one| one["name"] == name)
+}
+
 fn is_ours(container: &Value) -> bool {
     container["name"] == SIDECAR || container["name"] == REDIRECT
 }
@@ -84,7 +88,7 @@ fn mounts(container: &Value) -> Result<(), Refusal> {
         let volume = mount["name"].as_str().unwrap_or_default();
         let path = mount["mountPath"].as_str().unwrap_or_default().trim_end_matches('/');
         let is_trust = volume == TRUST && path == TRUST_DIR && mount["readOnly"] == true;
-        if is_private(volume) || (volume == TRUST && !is_trust) {
+        if PRIVATE.contains(&volume) || (volume == TRUST && !is_trust) {
             return Err(Refusal::PrivateVolume { container: name(container), volume: volume.to_owned() });
         }
         let is_there = path == TRUST_DIR || path.strip_prefix(TRUST_DIR).is_some_and(|p| p.starts_with('/'));

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Refusal, check,
+    Refusal,
+    check::{self, items, named},
     config::Config,
-    parts::{INTERNAL, PRIVATE, Parts, SIDECAR, TRUST},
+    parts::{INTERNAL, Parts, SIDECAR, TRUST},
     same,
     wish::{INJECTED, Wish},
 };
@@ -120,7 +121,7 @@ fn foreign(kind: &'static str, name: &Value, differs: String) -> Refusal {
 
 /// The kubelet writes all of them into one file; the first that names us counts.
 fn add_alias(all: &mut Vec<Value>, alias: &Value) {
-    let names_us = |other: &Value| check::items(&other["hostnames"]).any(|name| name == INTERNAL);
+    let names_us = |other: &Value| items(&other["hostnames"]).any(|name| name == INTERNAL);
     if !all.iter().any(names_us) {
         all.push(alias.clone());
     }
@@ -176,15 +177,6 @@ fn object(member: &mut Value) -> &mut Map<String, Value> {
         *member = json!({});
     }
     member.as_object_mut().expect("it is an object now")
-}
-
-pub(super) fn named<'a>(all: &'a Value, name: &str) -> Option<&'a Value> {
-    check::items(all).find(|one| one["name"] == name)
-}
-
-/// Whether agents may not mount this volume.
-pub(super) fn is_private(volume: &str) -> bool {
-    PRIVATE.contains(&volume)
 }
 
 /// The operations that make `new` of `old`. Nothing is ever removed, and a list that grew is replaced whole.

@@ -24,7 +24,8 @@ pub(super) const SIDECAR: &str = "keybearer";
 pub(super) const REDIRECT: &str = "keybearer-redirect";
 /// The volume with the certificates to trust, the only one that agents see.
 pub(super) const TRUST: &str = "keybearer-ca";
-/// The sidecar's own volumes: files that are nobody else's, in memory and on the node's disk; its configuration.
+/// The sidecar's own volumes, which agents may not mount: its files, in memory and on the node's disk, its configuration,
+/// its policies, its token.
 pub(super) const PRIVATE: [&str; 5] =
     ["keybearer-private", "keybearer-data", "keybearer-config", "keybearer-policies", TOKEN];
 /// The volume with the token by which the sidecar proves to the broker whose it is.
