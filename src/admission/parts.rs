@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -124,11 +125,8 @@ fn mounts(config: &Config) -> Vec<Value> {
 
 /// The sidecar's configuration, over what `keybearer.yaml` says.
 fn environment(wish: &Wish, config: &Config) -> Vec<Value> {
-    let at = |ip: &str, port: u16| yaml(&json!(format!("{ip}:{port}")));
-    let admin = match config.admin_address {
-        std::net::IpAddr::V4(ip) => ip.to_string(),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-    };
+    let at = |ip: IpAddr, port| yaml(&json!(SocketAddr::new(ip, port)));
+    let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let settings =
         config.settings_map().map(|_| ("CONFIG", "/etc/keybearer/config/keybearer.yaml".to_owned()));
     let policies = config.policies_map().map(|_| ("POLICIES", "[/etc/keybearer/policies]".to_owned()));
@@ -137,11 +135,11 @@ fn environment(wish: &Wish, config: &Config) -> Vec<Value> {
         ("DATA_DIR", "/data".to_owned()),
         ("CA__DIR", "/run/keybearer/ca".to_owned()),
         ("CA__BUNDLE", BUNDLE.to_owned()),
-        ("LISTEN__PROXY", at("127.0.0.1", wish.ports.proxy)),
-        ("LISTEN__ADMIN", at(&admin, wish.ports.admin)),
+        ("LISTEN__PROXY", at(loopback, wish.ports.proxy)),
+        ("LISTEN__ADMIN", at(config.admin_address, wish.ports.admin)),
     ]);
     if wish.mode == Mode::Transparent {
-        variables.push(("LISTEN__TRANSPARENT", at("127.0.0.1", wish.ports.transparent)));
+        variables.push(("LISTEN__TRANSPARENT", at(loopback, wish.ports.transparent)));
     }
     if let Some(subject) = &wish.subject {
         variables.push(("IDENTITY__DEFAULT", yaml(&json!(subject))));
