@@ -21,12 +21,10 @@ pub(super) struct Webhook {
 impl Webhook {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let mut config = global.load()?;
-        let mut stop = self.service.begin(&mut config.telemetry)?;
+        let stop = self.service.begin(&mut config.telemetry)?;
         let (drain, limit) = (Drain::default(), config.limits.drain);
         let address = admission::start(config.webhook, &drain).await?;
         say(format!("keybearer {}: API servers at https://{address}/mutate", env!("CARGO_PKG_VERSION")));
-        stop.told().await;
-        drain.finish(limit).await;
-        Ok(())
+        stop.then(drain.finish(limit)).await
     }
 }
