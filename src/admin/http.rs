@@ -22,6 +22,7 @@ use crate::{
     credential::Remote,
     drain::Drain,
     host::{Authority, Host},
+    identity::bearer,
     ruleset::Rules,
     secret::Secret,
     telemetry, vault,
@@ -138,7 +139,7 @@ async fn metrics(State(registry): State<Registry>) -> Response {
 }
 
 async fn authorised(State(wanted): State<Arc<Secret>>, request: Request, next: Next) -> Response {
-    if token::bearer(request.headers()).is_some_and(|given| given == *wanted) {
+    if bearer(request.headers()).is_some_and(|given| given == *wanted) {
         return next.run(request).await;
     }
     let detail = "send `Authorization: Bearer` with the token of admin.token_file".to_owned();

@@ -1,8 +1,7 @@
-//! Bearer tokens: read from files, compared in constant time.
+//! The bearer tokens that operators, directories and transmitters must send: read from files.
 
 use std::{fs, path::Path};
 
-use http::{HeaderMap, header};
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -23,34 +22,4 @@ pub(super) fn read(path: &Path) -> Result<Secret, Error> {
         return Err(Error::TokenText(path.to_owned()));
     }
     Ok(Secret::new(token.as_bytes().to_vec()))
-}
-
-/// The token that a request carries.
-pub(super) fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Secret::new(token.trim_start().as_bytes().to_vec()))
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_bearer_token_is_taken_whatever_the_case_of_its_scheme() {
-        let of = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
-            }
-            bearer(&headers)
-        };
-        assert_eq!(of(&["bearer abc"]), Some(Secret::new(b"abc".to_vec())));
-        assert_eq!(of(&["Basic abc"]), None);
-        assert_eq!(of(&["Bearer"]), None);
-        assert_eq!(of(&["Bearer abc", "Bearer abd"]), None, "which of them?");
-    }
 }

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, header, request::Parts};
+use http::request::Parts;
 
 use super::{Broker, refusal::Refusal, room::Peer};
 use crate::{
     credential::wire::Code,
-    identity::{Proven, Unproven, Workload},
-    secret::Secret,
+    identity::{Proven, Unproven, Workload, bearer},
 };
 
-/// The longest token that is read, in bytes.
+/// The longest token that is looked at, in bytes.
 const LONGEST: usize = 8192;
 
 /// A workload that has proved itself, is bound to something, and has room for this request.
@@ -31,7 +30,7 @@ impl FromRequestParts<Broker> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, broker: &Broker) -> Result<Self, Refusal> {
-        let token = bearer(&parts.headers).ok_or_else(|| {
+        let token = bearer(&parts.headers).filter(|token| token.len() <= LONGEST).ok_or_else(|| {
             Refusal::new(Code::WorkloadInvalid, "send the workload's token: Authorization: Bearer, once")
         })?;
         let proven = broker.parts().workloads.verify(token).await.map_err(|unproven| {
@@ -55,13 +54,4 @@ impl Broker {
     pub(super) fn is_bound(&self, workload: &Workload) -> bool {
         self.parts().rules.current().bindings.binds(workload)
     }
-}
-
-/// The one bearer token that a request carries.
-fn bearer(headers: &HeaderMap) -> Option<Secret> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    let is_one = scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST;
-    is_one.then(|| Secret::new(token.trim_matches(' ').as_bytes().to_vec()))
 }

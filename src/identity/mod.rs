@@ -7,6 +7,7 @@
 //! Two claims that mean the same are the same bytes nearly always, so `identify` remembers what each claim
 //! meant: the common request costs one lookup and no parsing.
 
+mod bearer;
 mod binding;
 mod chain;
 mod claim;
@@ -28,6 +29,7 @@ mod workloads;
 use std::borrow::Cow;
 
 pub use self::{
+    bearer::bearer,
     binding::{BindingSpec, Bindings, Names},
     chain::Pinned,
     claim::{AGENT_IDENTITY, Claim, claimed},

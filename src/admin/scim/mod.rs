@@ -28,9 +28,10 @@ use tokio::time::timeout;
 
 pub(super) use self::directory::Directory;
 use self::{attributes::Attributes, directory::User, error::Error, filter::Equals};
-use super::{Error as AdminError, LifecycleConfig, TokenSource, lifecycle::Refusals, token};
+use super::{Error as AdminError, LifecycleConfig, TokenSource, lifecycle::Refusals};
 use crate::{
     id::{TenantId, UserId},
+    identity::bearer,
     secret::Secret,
 };
 
@@ -140,7 +141,7 @@ impl FromRequestParts<Shared> for Client {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, served: &Shared) -> Result<Self, Error> {
-        let given = token::bearer(&parts.headers);
+        let given = bearer(&parts.headers);
         // Every token is compared, so that time does not tell how many there are before the right one.
         let mut found = None;
         for (token, client) in &served.clients {

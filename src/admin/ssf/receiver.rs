@@ -17,11 +17,11 @@ use super::{
     subject::{Name, Subject},
 };
 use crate::{
-    admin::{Desk, Error, scim::Directory, token},
+    admin::{Desk, Error, scim::Directory},
     audit::{Event, Kind},
     drain::Drain,
     id::{TenantId, UserId},
-    identity::{ConfigError, FetchJwks, Signers, Unverified},
+    identity::{ConfigError, FetchJwks, Signers, Unverified, bearer},
     secret::Secret,
     vault::{self, FactKey, FactKind, Hold, Lift, Source, Whole},
 };
@@ -94,7 +94,7 @@ impl Receiver {
     /// Takes one token, at `now` in Unix seconds.
     pub(super) async fn receive(&self, headers: &HeaderMap, token: Secret, now: u64) -> Result<(), Refused> {
         let (at, transmitter) = self.transmitter(&token)?;
-        if transmitter.token.as_ref().is_some_and(|own| token::bearer(headers).as_ref() != Some(own)) {
+        if transmitter.token.as_ref().is_some_and(|own| bearer(headers).as_ref() != Some(own)) {
             return Err(Refused::Authorization);
         }
         let signed = transmitter.signers.verify(token).await.map_err(|error| match error {
