@@ -11,6 +11,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::{fetch, secret::Secret};
 
 /// No token is longer, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -52,9 +53,8 @@ impl TokenFile {
         if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
             return Err(self.wrong("holds no token"));
         }
-        let line = Zeroizing::new([b"Bearer ", token].concat());
-        let mut bearer = HeaderValue::from_bytes(&line).map_err(|_| self.wrong("holds no token"))?;
-        bearer.set_sensitive(true);
+        let bearer = fetch::authorization(&Secret::new(token.to_vec()));
+        let bearer = bearer.map_err(|_| self.wrong("holds no token"))?;
         *read = Some((stamp, bearer.clone()));
         Ok(bearer)
     }
