@@ -4,7 +4,12 @@
 
 use std::io::{self, IsTerminal};
 
-use prometheus::{Encoder, Registry, TextEncoder, process_collector::ProcessCollector};
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header};
+use prometheus::{Encoder, Registry, TEXT_FORMAT, TextEncoder, process_collector::ProcessCollector};
 use serde::Deserialize;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -75,4 +80,15 @@ pub fn exposition(registry: &Registry) -> Result<Vec<u8>, prometheus::Error> {
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(text)
+}
+
+/// Answers `GET /metrics`.
+pub async fn metrics(State(registry): State<Registry>) -> Response {
+    match exposition(&registry) {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
 }

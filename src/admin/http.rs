@@ -67,7 +67,7 @@ impl Site {
 
 /// Metrics and health.
 fn seen(registry: Registry, health: Health) -> Router {
-    Router::new().route("/metrics", get(metrics)).with_state(registry).merge(health.router())
+    Router::new().route("/metrics", get(telemetry::metrics)).with_state(registry).merge(health.router())
 }
 
 /// What is served under names that are ours.
@@ -126,16 +126,6 @@ async fn read(body: Body) -> Result<Command, Response> {
         let (line, column) = (error.line(), error.column());
         bad(format!("the body is no command from line {line}, column {column} on: see docs/admin-api.md"))
     })
-}
-
-async fn metrics(State(registry): State<Registry>) -> Response {
-    match telemetry::exposition(&registry) {
-        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
 }
 
 async fn authorised(State(wanted): State<Arc<Secret>>, request: Request, next: Next) -> Response {

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{StatusCode, header};
+use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -90,7 +90,6 @@ pub async fn start(config: Config, drain: &Drain) -> Result<SocketAddr, Error> {
 
 struct Desk {
     settings: Settings,
-    registry: Registry,
     reviews: IntCounterVec,
 }
 
@@ -102,9 +101,9 @@ fn router(settings: Settings, registry: Registry) -> Result<Router, Error> {
     registry.register(Box::new(reviews.clone()))?;
     Ok(Router::new()
         .route("/mutate", post(mutate))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(telemetry::metrics).with_state(registry))
         .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(Arc::new(Desk { settings, registry, reviews })))
+        .with_state(Arc::new(Desk { settings, reviews })))
 }
 
 async fn mutate(State(desk): State<Arc<Desk>>, request: Request) -> Response {
@@ -130,16 +129,6 @@ async fn mutate(State(desk): State<Arc<Desk>>, request: Request) -> Response {
 async fn read(body: Body) -> Option<bytes::Bytes> {
     let collected = timeout(PATIENCE, Limited::new(body, LARGEST_BODY).collect()).await;
     Some(collected.ok()?.ok()?.to_bytes())
-}
-
-async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
-    match telemetry::exposition(&desk.registry) {
-        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
