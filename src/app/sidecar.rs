@@ -121,25 +121,21 @@ async fn until_stopped(work: impl Future<Output = ()>, drain: Drain) {
 async fn fed(broker: Remote, mut feed: Feed, drain: Drain) {
     let mut revisions = broker.revisions();
     loop {
-        let revision = revisions.borrow_and_update().clone();
-        let taken = match revision {
-            Some(_) => rules_of(&broker).await,
-            None => Ok(None),
-        };
-        match taken {
-            Ok(Some(rules)) => {
-                let replaced = drain.spawn_blocking(move || {
-                    feed.replace(rules);
-                    feed
-                });
-                let Ok(again) = replaced.await else { return };
-                feed = again;
-            }
-            Ok(None) => {}
-            Err(why) => {
-                tracing::warn!(%why, "the broker's rules cannot be had; asking again");
-                tokio::time::sleep(ASK_AGAIN).await;
-                continue;
+        if revisions.borrow_and_update().is_some() {
+            match rules_of(&broker).await {
+                Ok(rules) => {
+                    let replaced = drain.spawn_blocking(move || {
+                        feed.replace(rules);
+                        feed
+                    });
+                    let Ok(again) = replaced.await else { return };
+                    feed = again;
+                }
+                Err(why) => {
+                    tracing::warn!(%why, "the broker's rules cannot be had; asking again");
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    continue;
+                }
             }
         }
         if revisions.changed().await.is_err() {
@@ -148,7 +144,7 @@ async fn fed(broker: Remote, mut feed: Feed, drain: Drain) {
     }
 }
 
-async fn rules_of(broker: &Remote) -> Result<Option<Excerpt>, String> {
+async fn rules_of(broker: &Remote) -> Result<Excerpt, String> {
     let text = broker.policy().await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map(Some).map_err(|error| error.to_string())
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
