@@ -26,6 +26,7 @@ main() {
     fi
     debian_packages
     python_clients
+    go_client
     node_packages
     say "ready"
 }
@@ -86,6 +87,20 @@ python_clients() {
     quiet_pip install --no-deps --requirement clients/requirements.txt
     "$venv/bin/python" -m pip check >/dev/null || die "the pinned Python packages contradict each other: $("$venv/bin/python" -m pip check | head -3)"
     printf '%s' "$stamp" >"$venv/stamp"
+}
+
+# A static program. The compiler is one of the Python packages; what it compiles of Go's library is kept for nobody.
+go_client() {
+    go=$(echo "$PWD/$venv"/lib/python3.*/site-packages/go/bin/go)
+    stamp=$({ "$go" version; cat clients/http.go; } | sha256sum)
+    if [ "$(cat "$cache/go/stamp" 2>/dev/null)" = "$stamp" ]; then say "go: up to date"; return; fi
+    say "go: compiling tests/clients/http.go"
+    rm -rf "$cache/go"
+    mkdir -p "$cache/go/build"
+    HOME="$PWD/$cache/go/build" GOCACHE="$PWD/$cache/go/build" GOTOOLCHAIN=local GOFLAGS=-trimpath CGO_ENABLED=0 \
+        "$go" build -o "$cache/go/http" clients/http.go
+    rm -rf "$cache/go/build"
+    printf '%s' "$stamp" >"$cache/go/stamp"
 }
 
 # The packages of both lock files. Install scripts do not run.

@@ -205,6 +205,7 @@ pub(crate) fn command(row: &Row) -> Result<Command, String> {
         Tool::Python => there(tests.join(".cache/venv/bin/python")),
         Tool::Node => there(tests.join("clients/node_modules")).and_then(|_| on_path("node")),
         Tool::Java => on_path("java"),
+        Tool::Go => there(tests.join(".cache/go/http")),
         Tool::Deno => there(tests.join("clients/node_modules/@deno")).map(|_| PathBuf::from("sh")),
     }?;
     let mut command = Command::new(program);

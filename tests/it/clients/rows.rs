@@ -27,6 +27,8 @@ pub(crate) enum Tool {
     Node,
     Deno,
     Java,
+    /// What setup.sh compiles of the script.
+    Go,
 }
 
 /// How a client is told whom to trust.
@@ -269,6 +271,16 @@ pub(crate) static AGENTS: &[Row] = &[
         env: &[],
         ca: Ca::Java,
         ways: &[Way::Header],
+        base: "https://api.provider.test",
+    },
+    Row {
+        client: "Go, own `net/http`, a static program",
+        does: "calls side by side, chunked upload, events",
+        tool: Tool::Go,
+        script: "http.go",
+        env: &[],
+        ca: Ca::Variable("SSL_CERT_FILE"),
+        ways: BOTH,
         base: "https://api.provider.test",
     },
     Row {
