@@ -112,7 +112,7 @@ impl Replica {
 
     async fn start(&self, program: &Path, site: &Site) -> Result<Process> {
         let is_ready = async || TcpStream::connect(self.address).await.is_ok();
-        Ok(keybearer::start(program, site.cores, &self.config, is_ready).await?.0)
+        Ok(keybearer::start(program, site.cores, &["proxy"], &self.config, is_ready).await?.0)
     }
 }
 

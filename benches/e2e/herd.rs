@@ -171,7 +171,8 @@ impl Site<'_> {
             say(&format!("{accounts} accounts written in {:.1} s", begun.elapsed().as_secs_f64()));
         }
         let is_ready = async || tokio::net::TcpStream::connect(address).await.is_ok();
-        let (process, _) = peers::keybearer::start(self.program, self.cores, &config, is_ready).await?;
+        let (process, _) =
+            peers::keybearer::start(self.program, self.cores, &["proxy"], &config, is_ready).await?;
         Ok((process, address))
     }
 

@@ -10,11 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{Site, free_address, spawn, tail};
 use crate::{
     process::{Cores, Process, pinned},
     sections::CREDENTIAL,
+    wire::{self, Buffer},
 };
 
 /// Who is not ready by then has not started: one with ten thousand accounts takes longest.
@@ -117,23 +119,37 @@ ca: {{dir: ca}}
     Ok(path)
 }
 
-/// Starts the proxy, whose log is beside its configuration, and waits until it is ready. Says how long that took.
+/// Starts what this command is, whose log is beside its configuration, and waits until it is ready. Says how long that
+/// took.
 pub(crate) async fn start(
     program: &Path,
     cores: Option<Cores>,
+    words: &[&str],
     config: &Path,
     is_ready: impl AsyncFn() -> bool,
 ) -> Result<(Process, Duration)> {
     let log = config.with_file_name("log");
     let mut command = pinned(program, cores);
     let begun = Instant::now();
-    let mut process = spawn(command.arg("proxy").arg("--config").arg(config), &log)?;
+    let mut process = spawn(command.args(words).arg("--config").arg(config), &log)?;
     while !is_ready().await {
         let ended = process.0.try_wait()?;
         ensure!(ended.is_none() && begun.elapsed() < LIMIT, "keybearer did not start; {}", tail(&log));
         tokio::time::sleep(Duration::from_micros(500)).await;
     }
     Ok((process, begun.elapsed()))
+}
+
+/// Whether it says so itself.
+pub(crate) async fn is_ready(admin: SocketAddr) -> bool {
+    let asked = async || -> Result<u16> {
+        let mut stream = TcpStream::connect(admin).await?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: sidecar\r\n\r\n").await?;
+        let mut buffer = Buffer::new();
+        let head = buffer.head(&mut stream).await?.context("it hung up")?;
+        Ok(wire::status(head)?)
+    };
+    asked().await.is_ok_and(|status| status == 200)
 }
 
 /// Runs one of keybearer's commands with `input` on its standard input.
