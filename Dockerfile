@@ -12,7 +12,6 @@
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
 
 FROM ${RUST_IMAGE} AS build
-# The same in every base. It is in the program, in what a panic says, but for what is cut off below.
 ENV CARGO_HOME=/cargo
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -20,15 +19,11 @@ COPY src src
 # Not built; but cargo wants to see what Cargo.toml names.
 COPY benches benches
 COPY tests/canary.rs tests/
-COPY .ci/sbom .ci/
-# Naming the target keeps the flags away from build scripts and procedural macros, which are loaded and cannot be static.
-# Packed relocations are 0.5 MB less. Folding identical code would be more, but gives things that differ one address.
-RUN target=$(rustc --print host-tuple) \
-    && export RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --remap-path-prefix=/cargo/registry/src= --remap-path-prefix=/src=' \
-    && cargo build --locked --release --bin keybearer --target "$target" \
+COPY .ci .ci
+RUN program=$(.ci/release) \
     && mkdir -p /out/data /out/tmp \
-    && cp "target/$target/release/keybearer" /out/keybearer \
-    && .ci/sbom "$target" >/out/sbom.json
+    && cp "$program" /out/keybearer \
+    && .ci/sbom "$(rustc --print host-tuple)" >/out/sbom.json
 
 FROM scratch
 COPY --from=build /out/keybearer /keybearer

@@ -12,7 +12,7 @@ DENY_BIN = $(shell command -v cargo-deny || echo $(TOOLS)/bin/cargo-deny)
 FUZZ_BIN = $(shell command -v cargo-fuzz || echo $(TOOLS)/bin/cargo-fuzz)
 HADOLINT_BIN = $(shell command -v hadolint || echo $(TOOLS)/hadolint/bin/hadolint)
 
-.PHONY: help demo test lint deny advisories fmt bench fuzz image clean
+.PHONY: help demo test lint deny advisories fmt release profile bench fuzz image clean
 
 help:
 	@echo 'make demo        a tour on loopback (the first build takes some minutes)'
@@ -20,6 +20,8 @@ help:
 	@echo 'make lint        format, clippy, documentation, Dockerfile, licences and banned crates'
 	@echo 'make advisories  known vulnerabilities of the dependencies (asks GitHub)'
 	@echo 'make fmt         formats the code'
+	@echo 'make release     the program as it is released: one static file, optimised by a profile'
+	@echo 'make profile     measures that profile anew, with the benchmark and the demonstration'
 	@echo 'make bench       speed, against a plain relay and other proxies; ten thousand refreshes at once'
 	@echo 'make fuzz        a minute of random input for each parser (T=seconds)'
 	@echo 'make image       container images: nothing but the static program, and the program beside nft'
@@ -60,6 +62,12 @@ $(TOOLS)/hadolint/bin/hadolint:
 
 fmt:
 	cargo fmt
+
+release:
+	@.ci/release
+
+profile:
+	@.ci/profile
 
 bench:
 	benches/setup.sh

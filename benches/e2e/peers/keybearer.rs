@@ -171,16 +171,13 @@ pub(crate) fn command_line(program: &Path, config: &Path, arguments: &[&str], in
     Ok(())
 }
 
-/// Builds the program as users get it. `cargo bench` leaves one there that was built with the tests' features
-/// of the dependencies, which is not what is to be measured.
+/// Builds the program as users get it.
 fn build() -> Result<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--bin", "keybearer"])
-        .current_dir(root)
-        .status()?;
-    ensure!(status.success(), "cargo build --release failed");
-    // CARGO_TARGET_TMPDIR is target/tmp, wherever the target folder is.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(root);
-    Ok(target.join("release/keybearer"))
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/release");
+    let output = Command::new(&script)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {}", script.display()))?;
+    ensure!(output.status.success(), "{} failed", script.display());
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
 }
