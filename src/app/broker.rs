@@ -159,5 +159,8 @@ fn fetching(issuer: &IssuerConfig, drain: &Drain) -> FetchJwks {
 fn bearer(path: &std::path::Path) -> Result<Secret, String> {
     let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let text = zeroize::Zeroizing::new(text);
-    Ok(Secret::new(text.trim_ascii().to_vec()))
+    match text.trim_ascii() {
+        [] => Err(format!("{}: holds no token", path.display())),
+        token => Ok(Secret::new(token.to_vec())),
+    }
 }

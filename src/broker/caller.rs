@@ -7,12 +7,9 @@ use http::request::Parts;
 
 use super::{Broker, refusal::Refusal, room::Peer};
 use crate::{
-    credential::wire::Code,
+    credential::wire::{Code, LONGEST_TOKEN},
     identity::{Proven, Unproven, Workload, bearer},
 };
-
-/// The longest token that is looked at, in bytes.
-const LONGEST: usize = 8192;
 
 /// A workload that has proved itself, is bound to something, and has room for this request.
 pub(super) struct Caller {
@@ -30,7 +27,7 @@ impl FromRequestParts<Broker> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, broker: &Broker) -> Result<Self, Refusal> {
-        let token = bearer(&parts.headers).filter(|token| token.len() <= LONGEST).ok_or_else(|| {
+        let token = bearer(&parts.headers).filter(|token| token.len() <= LONGEST_TOKEN).ok_or_else(|| {
             Refusal::new(Code::WorkloadInvalid, "send the workload's token: Authorization: Bearer, once")
         })?;
         let proven = broker.parts().workloads.verify(token).await.map_err(|unproven| {

@@ -25,6 +25,8 @@ pub const CREDENTIAL: &str = "/v1/credential";
 pub const WATCH: &str = "/v1/watch";
 /// Where the rules are that the workload may see.
 pub const POLICY: &str = "/v1/policy";
+/// The longest token of a workload, in bytes: several times what a cluster's issuer signs.
+pub const LONGEST_TOKEN: usize = 8192;
 
 /// What a sidecar asks of an account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

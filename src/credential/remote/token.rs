@@ -1,7 +1,8 @@
 //! The token that says who we are: Kubernetes writes it into a file, and a new one long before it ends.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Mutex, PoisonError},
@@ -11,10 +12,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::Error;
-use crate::{fetch, secret::Secret};
-
-/// No token is longer, in bytes.
-const LONGEST: u64 = 64 * 1024;
+use crate::{credential::wire::LONGEST_TOKEN, fetch, secret::Secret};
 
 /// The file, and what it held when it was looked at last.
 pub(super) struct TokenFile {
@@ -45,11 +43,13 @@ impl TokenFile {
         {
             return Ok(bearer.clone());
         }
-        if stamp.4 > LONGEST {
+        let file = fs::File::open(&self.path).map_err(|source| self.unread(&source))?;
+        let mut text = Zeroizing::new(Vec::with_capacity(LONGEST_TOKEN + 2)); // and a line's end, and one too many
+        file.take(LONGEST_TOKEN as u64 + 2).read_to_end(&mut text).map_err(|source| self.unread(&source))?;
+        let token = text.trim_ascii();
+        if token.len() > LONGEST_TOKEN {
             return Err(self.wrong("is too long for a token"));
         }
-        let text = Zeroizing::new(fs::read(&self.path).map_err(|source| self.unread(&source))?);
-        let token = text.trim_ascii();
         if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
             return Err(self.wrong("holds no token"));
         }
@@ -106,5 +106,18 @@ mod tests {
             let error = TokenFile::open(path.clone()).err().unwrap().to_string();
             assert!(error.contains("holds no token") && !error.contains("canary"), "{error}");
         }
+    }
+
+    #[test]
+    fn no_token_is_sent_that_the_broker_would_not_look_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        fs::write(&path, "k".repeat(LONGEST_TOKEN) + "\n").unwrap();
+        assert_eq!(
+            TokenFile::open(path.clone()).unwrap().bearer().unwrap().len(),
+            "Bearer ".len() + LONGEST_TOKEN
+        );
+        fs::write(&path, "k".repeat(LONGEST_TOKEN + 1)).unwrap();
+        assert!(TokenFile::open(path).err().unwrap().to_string().contains("is too long for a token"));
     }
 }
