@@ -71,7 +71,7 @@ fn read_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Erro
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// Written within 5 ms, synchronised every second.
+    /// Written within 1 ms, synchronised every second.
     #[default]
     Batch,
     /// An action's intent is on the disk before the action is sent.

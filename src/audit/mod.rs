@@ -9,7 +9,7 @@
 //!
 //! # Durability
 //!
-//! `batch` writes within 5 ms and synchronises every second: a kill of the process loses what was queued, a
+//! `batch` writes within 1 ms and synchronises every second: a kill of the process loses what was queued, a
 //! power cut up to a second. `sync` writes down the intent of every action and synchronises it before the
 //! action is sent; an action whose event a crash swallowed becomes an event with `error: interrupted` at the
 //! next start. [`Audit::record`] is on the disk when it returns, with either.

@@ -11,7 +11,7 @@ use super::{Metrics, event::Event};
 use crate::id::ActionId;
 
 /// How long the writer waits for company once something waits for it.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(1);
 /// With so many waiting, it does not.
 const ENOUGH: usize = 1024;
 
