@@ -6,7 +6,7 @@ use super::{
     Refusal,
     check::{self, items, named},
     config::Config,
-    parts::{INTERNAL, Parts, SIDECAR, TRUST},
+    parts::{INTERNAL, Parts, REDIRECT, SIDECAR, TRUST},
     same,
     wish::{INJECTED, Wish},
 };
@@ -77,6 +77,8 @@ pub fn inject_ephemeral(pod: &Value, before: &Value, config: &Config) -> Result<
 }
 
 /// Puts our init containers before all others, or finds that they are there. Returns how many are up to the last.
+///
+/// Where another webhook has put a container before them, it stays there, but not before the rules: it would go past them.
 fn place(all: &mut Vec<Value>, ours: &[Value]) -> Result<usize, Refusal> {
     let mut after = 0;
     let mut missing = 0;
@@ -99,6 +101,11 @@ fn place(all: &mut Vec<Value>, ours: &[Value]) -> Result<usize, Refusal> {
         let name =
             ours.iter().map(|c| &c["name"]).find(|name| all.iter().any(|other| other["name"] == **name));
         return Err(foreign("container", name.unwrap_or(&Value::Null), "the others are missing".to_owned()));
+    }
+    if after > ours.len() && ours.iter().any(|container| container["name"] == REDIRECT) {
+        let at = |other: &Value| ours.iter().position(|container| container["name"] == other["name"]);
+        all.sort_by_key(|other| at(other).unwrap_or(ours.len()));
+        return Ok(ours.len());
     }
     Ok(after)
 }
@@ -179,7 +186,8 @@ fn object(member: &mut Value) -> &mut Map<String, Value> {
     member.as_object_mut().expect("it is an object now")
 }
 
-/// The operations that make `new` of `old`. Nothing is ever removed, and a list that grew is replaced whole.
+/// The operations that make `new` of `old`. Nothing is ever removed, and a list that grew, or is in another order, is
+/// replaced whole.
 fn diff(path: &str, old: &Value, new: &Value, made: &mut Vec<Value>) {
     match (old, new) {
         _ if old == new => {}
@@ -192,11 +200,72 @@ fn diff(path: &str, old: &Value, new: &Value, made: &mut Vec<Value>) {
                 }
             }
         }
-        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+        (Value::Array(old), Value::Array(new)) if is_same_list(old, new) => {
             for (at, (old, new)) in old.iter().zip(new).enumerate() {
                 diff(&format!("{path}/{at}"), old, new, made);
             }
         }
         _ => made.push(json!({"op": "replace", "path": path, "value": new})),
+    }
+}
+
+fn is_same_list(old: &[Value], new: &[Value]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old["name"] == new["name"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(mode: &str, spec: Value) -> Value {
+        let said = json!({"keybearer.dev/tenant": "acme", "keybearer.dev/role": "researcher", "keybearer.dev/mode": mode});
+        json!({"metadata": {"labels": {"keybearer.dev/inject": "true"}, "annotations": said}, "spec": spec})
+    }
+
+    /// The pod as an API server has it after the patch.
+    fn injected(pod: &Value) -> Value {
+        let mut after = pod.clone();
+        for op in inject(pod, &Config::default()).unwrap().patch {
+            let (parent, key) = op["path"].as_str().unwrap().rsplit_once('/').unwrap();
+            match after.pointer_mut(parent).unwrap() {
+                Value::Array(items) => items[key.parse::<usize>().unwrap()] = op["value"].clone(),
+                object => object[key] = op["value"].clone(),
+            }
+        }
+        after
+    }
+
+    fn names(pod: &Value) -> Vec<&str> {
+        items(&pod["spec"]["initContainers"]).map(|one| one["name"].as_str().unwrap()).collect()
+    }
+
+    /// What becomes of a pod that has its sidecar, where another webhook puts a container before all others.
+    fn preceded(mode: &str) -> (Value, Value) {
+        let before = injected(&pod(mode, json!({"containers": [{"name": "agent", "image": "agent:1"}]})));
+        let mut later = before.clone();
+        let early =
+            json!({"name": "early", "image": "early:1", "command": ["early"], "restartPolicy": "Always"});
+        later["spec"]["initContainers"].as_array_mut().unwrap().insert(0, early);
+        (before, injected(&later))
+    }
+
+    #[test]
+    fn no_container_runs_before_the_rules_whoever_puts_it_there() {
+        let (before, after) = preceded("transparent");
+        assert_eq!(names(&after), ["keybearer-redirect", "keybearer", "early"]);
+        for ours in [0, 1] {
+            assert_eq!(after["spec"]["initContainers"][ours], before["spec"]["initContainers"][ours]);
+        }
+        let early = &after["spec"]["initContainers"][2];
+        assert_eq!((&early["command"], &early["restartPolicy"]), (&json!(["early"]), &json!("Always")));
+        assert_eq!(early["volumeMounts"], after["spec"]["containers"][0]["volumeMounts"]);
+        assert_eq!(injected(&after), after);
+    }
+
+    #[test]
+    fn where_nothing_is_redirected_others_may_come_first() {
+        let (_, after) = preceded("proxy");
+        assert_eq!(names(&after), ["early", "keybearer"]);
+        assert_eq!(after["spec"]["initContainers"][0].get("volumeMounts"), None);
     }
 }
