@@ -12,8 +12,9 @@ const ADDED: [&str; 4] =
     ["terminationMessagePath", "terminationMessagePolicy", "imagePullPolicy", "resources"];
 /// What others may mount into one: identities that clouds give to pods.
 const MOUNTED: [&str; 2] = ["/var/run/secrets/", "/run/secrets/"];
-/// The beginnings of variables that nobody else may set: our configuration, whom we trust, what is loaded into us.
-const OURS: [&str; 4] = ["KEYBEARER_", "SSL_CERT_", "LD_", "GLIBC_"];
+/// The beginnings of variables that nobody else may set: our configuration and where it is looked for, whom we trust, what
+/// is loaded into us.
+const OURS: [&str; 6] = ["KEYBEARER_", "XDG_", "HOME", "SSL_CERT_", "LD_", "GLIBC_"];
 
 /// # Errors
 /// The field that differs.
@@ -151,6 +152,10 @@ mod tests {
         );
         assert_eq!(with("/env/-", json!({"name": "KEYBEARER_CONFIG", "value": "/mine"})), "env");
         assert_eq!(with("/env/-", json!({"name": "SSL_CERT_FILE", "value": "/mine"})), "env");
+        // Where settings are looked for that no variable names: with a broker, none does.
+        for name in ["XDG_CONFIG_HOME", "HOME"] {
+            assert_eq!(with("/env/-", json!({"name": name, "value": "/run/secrets/mine"})), "env");
+        }
         assert_eq!(with("/volumeMounts/-", json!({"name": "x", "mountPath": "/keybearer"})), "volumeMounts");
         let over_token = json!({"name": "x", "mountPath": "/run/secrets/keybearer.dev/token"});
         assert_eq!(with("/volumeMounts/-", over_token), "volumeMounts");
