@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a handshake or a request's head may take, and an HTTP/1.1 connection stay open without one.
 const IDLE: Duration = Duration::from_mins(2);
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often an HTTP/2 connection is asked whether its other end is there, and how long that may take.
+const PING: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(10)];
 /// Many more than the API servers of a cluster open.
 const CONNECTIONS: usize = 1024;
 
@@ -156,6 +158,29 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, dr
 fn builder(is_h2: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
-    builder.http2().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING[0]).keep_alive_timeout(PING[1]);
     if is_h2 { builder.http2_only() } else { builder.http1_only() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, time::Instant};
+
+    use super::*;
+
+    /// A client's preface and an empty SETTINGS frame (RFC 9113 §3.4), and not a word after them.
+    const SILENT: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+    #[tokio::test(start_paused = true)]
+    async fn an_http2_connection_whose_other_end_is_gone_gives_its_place_back() {
+        let (mut gone, ours) = tokio::io::duplex(64 << 10);
+        gone.write_all(SILENT).await.unwrap();
+        let service = TowerToHyperService::new(Router::<()>::new());
+        let begun = Instant::now();
+        let builder = builder(true);
+        let served = builder.serve_connection(TokioIo::new(ours), service);
+        assert!(timeout(Duration::from_hours(1), served).await.is_ok());
+        assert!(begun.elapsed() <= PING[0] + PING[1], "{:?}", begun.elapsed());
+        drop(gone);
+    }
 }
