@@ -24,6 +24,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use quick_cache::sync::Cache;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, sleep},
@@ -57,6 +58,8 @@ const LOOKS: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often it is tried; then nobody can tell, and streams end.
 const MOST_LOOKS: u32 = 25;
+/// Of how many accounts that gave nothing it is remembered where people connect them.
+const MISSING: usize = 1024;
 
 /// What a broker's client is made of.
 pub struct Parts {
@@ -87,15 +90,17 @@ struct Inner {
     heard: Heard,
     /// The revision of the rules in use at the broker, where it has said so.
     revision: watch::Sender<Option<Arc<str>>>,
-    /// What is known besides of accounts that were asked for.
+    /// What is known besides of accounts that are there.
     known: Mutex<HashMap<AccountKey, Known>>,
+    /// Where people connect those that gave nothing, of which agents may name any number.
+    missing: Cache<AccountKey, Arc<str>>,
     looks: Semaphore,
     offline_use: Duration,
     metrics: Metrics,
     drain: Drain,
 }
 
-/// What is known of an account that was asked for.
+/// What is known of an account that is there.
 struct Known {
     /// Who asked last.
     subject: Subject,
@@ -120,6 +125,7 @@ impl Remote {
             heard: Heard::default(),
             revision: watch::Sender::new(None),
             known: Mutex::default(),
+            missing: Cache::new(MISSING),
             looks: Semaphore::new(LOOKS),
             offline_use,
             metrics,
@@ -179,14 +185,15 @@ impl Remote {
         refused: Option<Refused>,
     ) -> Result<Found, CredentialError> {
         let question = Question { account: asked.key.clone(), subject: asked.subject.clone(), ask, refused };
-        self.note(asked.key, |known| known.subject.clone_from(asked.subject), asked.subject);
         let begun = Instant::now();
         let answered = self.0.calls.answer(&question).await;
         self.0.metrics.called(ask, &answered);
         match answered? {
             Ok(answer) => self.read(&question, answer, begun),
             Err(problem) => {
-                self.keep_url(&question, problem.reconnect_url.as_deref());
+                if let Some(url) = problem.reconnect_url.as_deref() {
+                    self.0.missing.insert(question.account.clone(), url.into());
+                }
                 Err(problem.error(&question, asked.connector, self.url()))
             }
         }
@@ -197,7 +204,9 @@ impl Remote {
         if answer.account != question.account {
             return Err(unreadable().into()); // another one's is nobody's
         }
-        self.keep_url(question, answer.reconnect_url.as_deref());
+        let reconnect_url = answer.reconnect_url.as_deref().map(Arc::from);
+        let known = Known { subject: question.subject.clone(), reconnect_url };
+        self.known().insert(question.account.clone(), known);
         let mut found = answer.found(begun).ok_or_else(unreadable)?;
         let is_kept = self.0.heard.is_within(self.0.offline_use);
         match &mut found.gives {
@@ -209,16 +218,6 @@ impl Remote {
             _ => {}
         }
         Ok(found)
-    }
-
-    fn keep_url(&self, question: &Question, url: Option<&str>) {
-        self.note(&question.account, |known| known.reconnect_url = url.map(Arc::from), &question.subject);
-    }
-
-    fn note(&self, key: &AccountKey, note: impl FnOnce(&mut Known), subject: &Subject) {
-        let mut all = self.known();
-        let known = all.entry(key.clone());
-        note(known.or_insert_with(|| Known { subject: subject.clone(), reconnect_url: None }));
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<AccountKey, Known>> {
@@ -299,10 +298,12 @@ impl Source for Remote {
 
     fn tidy(&self, is_known: &dyn Fn(&AccountKey) -> bool) {
         self.known().retain(|key, _| is_known(key));
+        self.0.missing.clear();
     }
 
     fn reconnect_url(&self, key: &AccountKey) -> Option<Arc<str>> {
-        self.known().get(key)?.reconnect_url.clone()
+        let known = self.known().get(key).and_then(|known| known.reconnect_url.clone());
+        known.or_else(|| self.0.missing.get(key))
     }
 }
 

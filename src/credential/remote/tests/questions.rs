@@ -9,8 +9,10 @@ use super::world::{MINUTE, SECOND, World, key, live, problem, token};
 use crate::{
     credential::{
         Error, Survey, Trouble,
+        source::{Asked, Source as _},
         wire::{Ask, Code, Problem},
     },
+    id::AccountKey,
     vault::Change,
 };
 
@@ -149,4 +151,26 @@ async fn debug_shows_where_the_broker_is_and_no_token() {
     let world = World::followed().await;
     world.token().await;
     assert_eq!(format!("{:?}", world.remote), "Remote(\"https://broker.test:7443\")");
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_that_are_not_there_are_not_kept_however_many_are_asked_for() {
+    let world = World::followed().await;
+    world.token().await;
+    let subject = world.permit().subject().clone();
+    let url = |name: &AccountKey| format!("https://broker.test/connect/{name}");
+    let nobodys =
+        |number: usize| -> AccountKey { format!("acme/crm/user:u{number}/writer").parse().unwrap() };
+    for key in (0..3000).map(nobodys) {
+        let missing = Problem::new(Code::AccountMissing, "nobody connected it");
+        let missing = Problem { reconnect_url: Some(url(&key)), ..missing };
+        world.brokers[0].book().accounts.insert(key.clone(), problem(&missing));
+        let asked = Asked { key: &key, subject: &subject, connector: &world.connector };
+        assert!(world.remote.find(asked).await.is_err());
+        assert_eq!(world.resolver.reconnect_url(&key), Some(url(&key).into()));
+    }
+    let kept = (0..3000).map(nobodys).filter(|key| world.resolver.reconnect_url(key).is_some());
+    assert!(kept.count() <= 1024);
+    assert!(world.remote.known().contains_key(&key()));
+    assert_eq!(world.remote.known().len(), 1);
 }
