@@ -7,6 +7,7 @@ use super::{
     config::{Config, Mode},
     mesh,
     parts::{PRIVATE, REDIRECT, SIDECAR, TOKEN, TRUST, TRUST_DIR},
+    powers,
     wish::{ADMIN_PORT, PROXY_PORT, TRANSPARENT_PORT, Wish},
 };
 
@@ -36,6 +37,13 @@ pub(super) fn pod(pod: &Value, wish: &Wish, config: &Config) -> Result<Vec<Strin
     }
     let mut warnings: Vec<String> =
         wish.unknown.iter().map(|name| format!("the annotation {name} is not known")).collect();
+    warnings.extend(others.iter().filter(|container| powers::may_look(container, spec)).map(|container| {
+        let name = name(container);
+        format!(
+            "container {name} sees the sidecar's processes and may trace them, so it can read the sidecar's memory and \
+             files; take SYS_PTRACE from it, or shareProcessNamespace and hostPID from the pod"
+        )
+    }));
     if wish.mode == Mode::Transparent {
         transparent(&others, spec, config, &mut warnings)?;
     }
@@ -100,7 +108,7 @@ fn mounts(container: &Value) -> Result<(), Refusal> {
 }
 
 /// A container's own user wins over the pod's.
-fn user_of(container: &Value, spec: &Value) -> Option<u64> {
+pub(super) fn user_of(container: &Value, spec: &Value) -> Option<u64> {
     let own = container["securityContext"]["runAsUser"].as_u64();
     own.or_else(|| spec["securityContext"]["runAsUser"].as_u64())
 }
@@ -176,13 +184,14 @@ fn transparent(
         if mesh::CONTAINERS.contains(&&*name) {
             return Err(Refusal::RedirectedAlready { container: name });
         }
-        let context = &container["securityContext"];
-        let may_change = items(&context["capabilities"]["add"])
-            .filter_map(Value::as_str)
-            .any(|name| matches!(name, "NET_ADMIN" | "ALL" | "SYS_ADMIN"));
-        if may_change || context["privileged"] == true {
+        if powers::may_change(container) {
             warnings.push(format!(
                 "container {name} can remove the redirection, as it is privileged or has NET_ADMIN"
+            ));
+        } else if powers::may_pass(container, spec) {
+            warnings.push(format!(
+                "container {name} may be root with SETUID or NET_RAW, by which it can go past the proxy; let it run as \
+                 another user (runAsUser), or drop ALL capabilities"
             ));
         }
         if user_of(container, spec).is_none() {

@@ -6,6 +6,7 @@
 //! ```text
 //! wish    what the pod says of itself: labels, annotations
 //! check   what cannot go together with a sidecar
+//! powers  who could undo the rules, go past them or look into the sidecar
 //! parts   what is injected
 //! same    whether a part is there already, with what clusters add to it
 //! inject  the parts put into the pod, and the difference as a patch
@@ -21,6 +22,7 @@ mod config;
 mod inject;
 mod mesh;
 mod parts;
+mod powers;
 mod refusal;
 mod review;
 mod same;
