@@ -1,5 +1,7 @@
 //! Stopping without dropping: who must finish, who is told, how long it may take.
 
+mod fair;
+
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use hyper_util::server::graceful::GracefulConnection;
@@ -9,6 +11,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{net::Listener, sync::CancellationToken, task::TaskTracker};
+
+pub use self::fair::{Fair, Share};
 
 /// After a failed accept, most often for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);
@@ -53,7 +57,7 @@ impl Drain {
     /// `room` at the same time.
     pub async fn accept<L, S>(&self, mut listener: L, room: usize, serve: impl Fn(L::Io) -> S)
     where
-        L: Listener<Io: Send, Addr: Send>,
+        L: Listener<Io: Send, Addr: Send + 'static>,
         S: Future<Output = ()> + Send + 'static,
     {
         let room = Arc::new(Semaphore::new(room));
@@ -67,11 +71,11 @@ impl Drain {
                 () = self.begun() => return,
             };
             match accepted {
-                Ok((io, _)) => {
+                Ok((io, from)) => {
                     let served = serve(io);
                     self.spawn(async move {
                         served.await;
-                        drop(place);
+                        drop((place, from));
                     });
                 }
                 Err(error) => {

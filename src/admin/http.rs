@@ -20,7 +20,7 @@ use super::{Command, Config, Desk, Error, Fault, Lifecycle, Reply, health::Healt
 use crate::{
     audit::Audit,
     credential::Remote,
-    drain::Drain,
+    drain::{Drain, Fair},
     host::{Authority, Host},
     identity::bearer,
     ruleset::Rules,
@@ -61,7 +61,7 @@ impl Site {
     /// Serves until the drain begins.
     pub fn serve(self, listener: TcpListener, drain: &Drain) {
         let router = self.0.layer(middleware::map_response(quiet));
-        drain.spawn(server::serve(listener, router, drain.clone()));
+        drain.spawn(server::serve(Fair::new(listener, server::CONNECTIONS), router, drain.clone()));
     }
 }
 
@@ -78,7 +78,7 @@ fn ours(router: Router) -> Router {
 /// Serves the callback of consents and nothing else, until the drain begins.
 pub fn serve_callback(desk: Desk, listener: TcpListener, drain: &Drain) {
     let router = page::callback(desk).fallback(nothing_here).layer(middleware::map_response(quiet));
-    drain.spawn(server::serve(listener, router, drain.clone()));
+    drain.spawn(server::serve(Fair::new(listener, server::CONNECTIONS), router, drain.clone()));
 }
 
 /// The admin API: `POST /v1/accounts` with a [`Command`], answered with a [`Reply`] or a [`Fault`].

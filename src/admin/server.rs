@@ -13,15 +13,15 @@ use tokio_util::net::Listener;
 
 use crate::drain::Drain;
 
-/// More than probes, scrapers and a few people need.
-const CONNECTIONS: usize = 64;
+/// More than probes, scrapers and a few people need. Where anybody may connect, one address has a quarter of them.
+pub(super) const CONNECTIONS: usize = 256;
 /// How long a connection may take for a request's head, and stay open without one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Accepts until the drain begins. Open requests are finished then; idle connections are closed.
 pub(super) async fn serve<L>(listener: L, router: Router, drain: Drain)
 where
-    L: Listener<Io: Unpin + Send + 'static, Addr: Send>,
+    L: Listener<Io: Unpin + Send + 'static, Addr: Send + 'static>,
 {
     drain.accept(listener, CONNECTIONS, |io| connection(io, router.clone(), drain.clone())).await;
 }

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{broker::Settings, certificate, config::Config, review};
 use crate::{
-    drain::Drain,
+    drain::{Drain, Fair},
     telemetry,
     tls::{Served, server_config},
 };
@@ -39,7 +39,7 @@ const IDLE: Duration = Duration::from_mins(2);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often an HTTP/2 connection is asked whether its other end is there, and how long that may take.
 const PING: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(10)];
-/// Many more than the API servers of a cluster open.
+/// Many more than the API servers of a cluster open. Anybody may connect: one address has a quarter of them.
 const CONNECTIONS: usize = 1024;
 
 /// Why the webhook did not start. Each says what to do.
@@ -135,7 +135,7 @@ async fn read(body: Body) -> Option<bytes::Bytes> {
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
     let serve = |stream| connection(stream, acceptor.clone(), router.clone(), drain.clone());
-    drain.accept(listener, CONNECTIONS, serve).await;
+    drain.accept(Fair::new(listener, CONNECTIONS), CONNECTIONS, serve).await;
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, drain: Drain) {
