@@ -66,8 +66,9 @@ impl Local {
                 self.look(asked).await?.unseen()
             }
             wire::Ask::Ahead => {
+                let found = self.look(asked).await?;
                 self.wake(asked);
-                self.look(asked).await?.unseen()
+                found.unseen()
             }
         };
         Ok(wire::Answer::of(found, self.clock().now()))

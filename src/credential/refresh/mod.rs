@@ -158,6 +158,8 @@ struct Inner {
     forced: Mutex<HashMap<AccountKey, Timestamp>>,
     /// Accounts that a request uses for the first time since they were refreshed: they are to be kept fresh from now on.
     waking: mpsc::UnboundedSender<AccountKey>,
+    /// Those that were woken and not looked at yet. A sidecar may wake its accounts as often as it likes.
+    waiting: Mutex<HashSet<AccountKey>>,
     woken: Mutex<Option<mpsc::UnboundedReceiver<AccountKey>>>,
     /// Something is in the vault's outbox, or in `untold`.
     noted: Notify,
@@ -269,6 +271,7 @@ impl Engine {
             recovering: Mutex::default(),
             forced: Mutex::default(),
             waking,
+            waiting: Mutex::default(),
             woken: Mutex::new(Some(woken)),
             noted: Notify::new(),
             untold: Mutex::default(),
@@ -363,7 +366,9 @@ impl Engine {
     /// A request uses the account for the first time since it was refreshed, or its token ends soon. What is to be done is
     /// begun in the background, within its bounds; nobody waits for it.
     pub(in crate::credential) fn wake(&self, key: &AccountKey) {
-        let _ = self.0.waking.send(key.clone()); // an error says that nothing runs in the background
+        if lock(&self.0.waiting).insert(key.clone()) {
+            let _ = self.0.waking.send(key.clone()); // an error says that nothing runs in the background
+        }
     }
 
     /// Forgets what was noted of accounts and says nothing any more.

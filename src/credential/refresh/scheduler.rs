@@ -122,7 +122,10 @@ impl Engine {
                     let rest = Landing::err(landing).map_or(REST, |trouble| trouble.retry_after().max(REST));
                     self.plan(&key, after(parts.clock.now(), rest), &mut table).await;
                 }
-                Some(key) = woken.recv() => self.plan(&key, Timestamp::MIN, &mut table).await,
+                Some(key) = woken.recv() => {
+                    super::lock(&self.0.waiting).remove(&key);
+                    self.plan(&key, Timestamp::MIN, &mut table).await;
+                }
                 () = tokio::time::sleep_until(wake), if table.under_way.len() < at_once => {
                     while table.under_way.len() < at_once
                         && let Some((key, planned)) = table.take(parts.clock.now())
