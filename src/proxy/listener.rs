@@ -20,6 +20,7 @@ use super::{
     refusal::{Code, Refusal},
     serve::refuse,
 };
+use crate::drain::Drain;
 
 /// How many that find no room are told so at the same time; more are closed without a word.
 const TOLD: usize = 64;
@@ -66,7 +67,11 @@ impl Proxy {
     async fn one(self, stream: TcpStream, door: Door, place: OwnedSemaphorePermit) {
         let _open = Open::count(&self.metrics.connections);
         match door {
-            Door::Proxy => connection::serve(&self, stream, Entry::Direct, Protocol::Sniffed).await,
+            Door::Proxy => {
+                if speaks(&stream, self.limits.idle_timeout, &self.drain).await {
+                    connection::serve(&self, stream, Entry::Direct, Protocol::Sniffed).await;
+                }
+            }
             // Boxed, so that the connections of the other listener need not have room for it.
             Door::Transparent => Box::pin(self.redirected(stream)).await,
         }
@@ -104,6 +109,16 @@ impl Proxy {
     }
 }
 
+/// Whether anything comes before the connection was idle for too long, or the drain begins. HTTP's own limits hold only
+/// once it is known which version is spoken.
+async fn speaks(stream: &TcpStream, limit: Duration, drain: &Drain) -> bool {
+    let mut first = [0]; // readiness alone may be a mistake
+    tokio::select! {
+        comes = timeout(limit, stream.peek(&mut first)) => matches!(comes, Ok(Ok(1))),
+        () = drain.begun() => false,
+    }
+}
+
 /// The next connection that comes to any of them; never, where there are none.
 async fn any(listeners: &[TcpListener]) -> io::Result<TcpStream> {
     poll_fn(|cx| {
@@ -119,4 +134,41 @@ async fn any(listeners: &[TcpListener]) -> io::Result<TcpStream> {
 fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt as _, time::Instant};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_mins(2);
+
+    /// An agent, and its connection here.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let agent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (agent, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_connection_on_which_nothing_comes_is_not_kept() {
+        let (mut agent, ours) = connected().await;
+        let drain = Drain::default();
+        tokio::time::pause();
+        let begun = Instant::now();
+        assert!(!speaks(&ours, LIMIT, &drain).await);
+        assert!((LIMIT..LIMIT * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        tokio::time::resume();
+        agent.write_all(b"G").await.unwrap();
+        assert!(speaks(&ours, LIMIT, &drain).await);
+    }
+
+    #[tokio::test]
+    async fn the_drain_waits_for_nobody_who_says_nothing() {
+        let (_agent, ours) = connected().await;
+        let drain = Drain::default();
+        drain.finish(Duration::ZERO).await;
+        assert!(!speaks(&ours, LIMIT, &drain).await);
+    }
 }

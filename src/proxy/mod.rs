@@ -105,7 +105,8 @@ pub struct Limits {
     /// How long an agent may take for a TLS handshake.
     #[serde(with = "crate::duration")]
     pub handshake_timeout: Duration,
-    /// How long an agent's HTTP/1.1 connection may be silent between requests or within a request's head.
+    /// How long an agent's connection may be silent before its first byte; in HTTP/1.1 also between requests or within a
+    /// request's head.
     #[serde(with = "crate::duration")]
     pub idle_timeout: Duration,
     /// How long open requests may take to finish when the proxy stops.
