@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Ruleset;
 use crate::{
     catalog::Located,
-    host::Authority,
+    host::{Authority, Host},
     id::{ConnectorName, Effect, OperationName, Scope, Subject},
     path::CanonicalPath,
     policy::{Denial, Permit, Question, RuleId},
@@ -88,10 +88,21 @@ impl Ruleset {
         told.host = Some(authority.host.to_string());
         told.path = Some(path.to_string());
         let Some(located) = self.catalog.locate(&authority.host, authority.port) else {
-            let says = "no connector describes this host and port: use one that does, or describe it";
-            return told.because("destination_denied", says.to_owned());
+            return told.because("destination_denied", self.nowhere(&authority.host));
         };
         told.decide(self, &located, method, &path, query_of(url))
+    }
+
+    fn nowhere(&self, host: &Host) -> String {
+        match self.catalog.locate(host, None) {
+            Some(elsewhere) => {
+                let (connector, port) = (&elsewhere.connector().name, elsewhere.port());
+                format!(
+                    "connector {connector} is on port {port} of {host}: name it in the URL, as in https://{host}:{port}/"
+                )
+            }
+            None => "no connector describes this host: use one that does, or describe it".to_owned(),
+        }
     }
 
     /// Where a rule stands, as `file:line`; `None` for [`RuleId::by_default`].
@@ -183,14 +194,17 @@ impl Explanation {
     }
 }
 
+/// An `https` URL is asked for by CONNECT, which always names a port: 443, where the URL names none. A plain one without
+/// a port goes to the connector's.
 fn read_url(url: &str) -> Result<(Authority, CanonicalPath), String> {
-    let rest = url
-        .strip_prefix("https://")
+    let tunnelled = url.strip_prefix("https://");
+    let rest = tunnelled
         .or_else(|| url.strip_prefix("http://"))
         .ok_or("the URL begins with neither https:// nor http://")?;
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-    let authority = Authority::parse(authority).map_err(|error| error.to_string())?;
+    let mut authority = Authority::parse(authority).map_err(|error| error.to_string())?;
+    authority.port = authority.port.or(tunnelled.map(|_| 443));
     Ok((authority, CanonicalPath::parse(path).map_err(|error| error.to_string())?))
 }
 

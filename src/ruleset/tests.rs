@@ -263,6 +263,7 @@ fn an_explanation_names_rule_line_account_and_scopes() {
     for (url, error) in [
         ("https://api.crm.example/other", "operation_unknown"),
         ("https://api.crm.example:8443/items/1", "destination_denied"),
+        ("http://api.crm.example:80/items/1", "destination_denied"),
         ("https://other.example/items/1", "destination_denied"),
         ("https://api.crm.example/items/../1", "bad_request"),
         ("ftp://api.crm.example/", "bad_request"),
@@ -270,6 +271,25 @@ fn an_explanation_names_rule_line_account_and_scopes() {
     ] {
         assert_eq!(rules.explain(&reader(), &Method::GET, url).error, Some(error), "{url}");
     }
+}
+
+/// As the proxy does: clients ask for `https` by CONNECT, and name port 443 there where the URL names none.
+#[test]
+fn an_https_url_without_a_port_is_on_443() {
+    let elsewhere = CRM.replace("api.crm.example", "api.crm.example:8443");
+    let rules = load(&folder(&[("crm.yaml", &elsewhere), ("reader.yaml", READER)])).unwrap();
+    let explain = |url: &str| rules.explain(&reader(), &Method::GET, url);
+    for url in ["http://api.crm.example/items/1", "https://api.crm.example:8443/items/1"] {
+        assert_eq!(explain(url).decision, Decision::Allow, "{url}");
+    }
+    let told = explain("https://api.crm.example/items/1");
+    assert_eq!(told.error, Some("destination_denied"));
+    assert_eq!(
+        told.detail.as_deref(),
+        Some(
+            "connector crm is on port 8443 of api.crm.example: name it in the URL, as in https://api.crm.example:8443/"
+        )
+    );
 }
 
 #[test]
