@@ -3,6 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
+
+/// A longer line is not shown, in bytes.
+const MAX_EXCERPT: usize = 200;
 
 /// A place in the `spec` of one document, such as `spec.grants[0].scopes[1]`.
 ///
@@ -110,6 +114,59 @@ where
     T: Deserialize<'de>,
 {
     Ok(Some(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default()))
+}
+
+/// Where in a text something is wrong for the parser, as line and column from 1, and what, on one line and with what was
+/// probably meant.
+pub(crate) fn told(error: &serde_saphyr::Error) -> ((usize, usize), String) {
+    let says = DefaultMessageFormatter.format_message(error.without_snippet());
+    (error.location().map_or((1, 1), position), with_hint(&says.replace(char::is_control, " ")))
+}
+
+/// Line and column of a place, from 1.
+pub(crate) fn position(location: serde_saphyr::Location) -> (usize, usize) {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
+    (number(location.line()), number(location.column()))
+}
+
+/// Adds what to write: to ``unknown field `x`, expected one of a, b`` the word that was probably meant.
+pub(crate) fn with_hint(says: &str) -> String {
+    let hint = match says {
+        "invalid socket address syntax" => {
+            "; write an IP address and a port, as in 127.0.0.1:7080".to_owned()
+        }
+        "invalid IP address syntax" => {
+            "; a network is written as 10.1.0.0/16, an address as 10.1.0.7".to_owned()
+        }
+        "expected mapping start" => ": keys and values, as in {key: value}".to_owned(),
+        "expected sequence start" => ": a list, as in [one, two]".to_owned(),
+        _ => meant(says),
+    };
+    format!("{says}{hint}")
+}
+
+fn meant(says: &str) -> String {
+    let unknown = says.strip_prefix("unknown field `").or_else(|| says.strip_prefix("unknown variant `"));
+    unknown.and_then(|rest| rest.split_once("`, expected ")).map_or_else(String::new, |(word, expected)| {
+        let words = expected.trim_start_matches("one of ").split(", ");
+        did_you_mean(word, words.map(|word| word.trim_matches('`')))
+    })
+}
+
+/// Writes the line that is to blame, with a mark under the column.
+pub(crate) fn write_excerpt(
+    f: &mut fmt::Formatter<'_>,
+    (line, column): (usize, usize),
+    written: &str,
+) -> fmt::Result {
+    let margin = " ".repeat(line.to_string().len());
+    write!(f, "\n{margin} |\n{line} | {written}\n{margin} | {:>column$}", '^')
+}
+
+/// The line as it can be shown; `None` where nobody would find the column in it.
+pub(crate) fn excerpt(text: &str, line: usize) -> Option<String> {
+    let written = text.lines().nth(line.saturating_sub(1)).filter(|written| written.len() <= MAX_EXCERPT)?;
+    Some(written.replace(char::is_control, " "))
 }
 
 /// `; did you mean x?` for the candidate that is a slip of the pen away, or nothing.

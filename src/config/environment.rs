@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Config, Error};
 use crate::{
+    document::with_hint,
     oauth::{AppConfig, SecretSource},
     secret::Secret,
     vault::KeySource,
@@ -69,7 +70,7 @@ fn overlaid(config: Config, text: &str, variables: &[(String, String)]) -> Resul
     // The file has been read once already, so what fails now is a variable's.
     let failed = |text: String| Error::Environment {
         variables: variables.iter().map(|(key, _)| format!("{PREFIX}{key}")).collect::<Vec<_>>().join(", "),
-        text,
+        text: with_hint(&text),
     };
     let mut whole: Value = if text.trim().is_empty() {
         Value::Object(Map::new())
@@ -164,6 +165,28 @@ mod tests {
     #[test]
     fn an_unknown_key_in_the_file_is_an_error_with_its_line() {
         let error = with("listen:\n  proxy: 127.0.0.1:1\n  admn: 127.0.0.1:2\n", &[]).unwrap_err();
-        assert!(error.contains("line 3") && error.contains("admn"), "{error}");
+        assert!(error.starts_with("keybearer.yaml:3:3: ") && error.contains("admn"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_in_its_line_with_what_to_write() {
+        let told = |text: &str| with(text, &[]).unwrap_err();
+        assert_eq!(
+            told("data_dir: x\npolices: [x]").split_once(", expected").unwrap().0,
+            "keybearer.yaml:2:1: unknown field `polices`"
+        );
+        assert!(
+            told("polices: [x]").ends_with("; did you mean `policies`?\n  |\n1 | polices: [x]\n  | ^"),
+            "{}",
+            told("polices: [x]")
+        );
+        for (text, hint) in [
+            ("listen: {proxy: localhost:7080}", "an IP address and a port, as in 127.0.0.1:7080"),
+            ("egress: {allow_addresses: [127.0.0.1]}", "a network is written as 10.1.0.0/16"),
+            ("policies: policies", "a list, as in [one, two]"),
+            ("listen: 7080", "keys and values"),
+        ] {
+            assert!(told(text).contains(hint), "{}", told(text));
+        }
     }
 }

@@ -6,10 +6,10 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::{DefaultMessageFormatter, MessageFormatter, Options, Spanned};
+use serde_saphyr::{Options, Spanned};
 
 use super::{error::Finding, files::File};
-use crate::document::{Place, Step, did_you_mean};
+use crate::document::{Place, Step, position, told};
 
 /// One document of a file.
 #[derive(Debug, Clone, Copy)]
@@ -127,9 +127,8 @@ impl<'a> Document<'a> {
 
     fn read<T: DeserializeOwned>(&self) -> Result<T, Finding> {
         serde_saphyr::from_str_with_options(self.text, options()).map_err(|error| {
-            let says = DefaultMessageFormatter.format_message(error.without_snippet());
-            let position = error.location().map_or((1, 1), position);
-            self.finding(position, with_hint(&says.replace(char::is_control, " ")))
+            let (position, says) = told(&error);
+            self.finding(position, says)
         })
     }
 
@@ -182,11 +181,6 @@ pub(super) fn name_place() -> Place {
     Place { document: 0, steps: vec![Step::Key("metadata".into()), Step::Key("name".into())] }
 }
 
-fn position(location: serde_saphyr::Location) -> (usize, usize) {
-    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX).max(1);
-    (number(location.line()), number(location.column()))
-}
-
 /// A policy is small and written by hand: it needs no merge keys, few aliases, and far fewer nodes than the
 /// parser would take (250,000), with which an alias bomb keeps a core busy for a while.
 fn options() -> Options {
@@ -204,19 +198,6 @@ fn options() -> Options {
         emit_comments: false,
         with_snippet: false,
     }
-}
-
-/// Adds what was probably meant to ``unknown field `x`, expected one of a, b``.
-fn with_hint(says: &str) -> String {
-    let hint = says
-        .strip_prefix("unknown field `")
-        .or_else(|| says.strip_prefix("unknown variant `"))
-        .and_then(|rest| rest.split_once("`, expected "))
-        .map_or_else(String::new, |(word, expected)| {
-            let words = expected.trim_start_matches("one of ").split(", ");
-            did_you_mean(word, words.map(|word| word.trim_matches('`')))
-        });
-    format!("{says}{hint}")
 }
 
 /// A document for which only places matter.

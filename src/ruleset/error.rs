@@ -7,8 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-/// A longer line is not shown, in bytes: nobody would find the column in it.
-const MAX_SNIPPET: usize = 200;
+use crate::document::{excerpt, write_excerpt};
 
 /// A policy that cannot be used. `Display` shows every finding, with file, line, column and the line itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,8 +58,7 @@ impl Finding {
     /// `position` is line and column from 1, `text` the whole file.
     pub(super) fn at(file: &str, text: &str, position: (usize, usize), says: String) -> Self {
         let (line, column) = position;
-        let written = text.lines().nth(line.saturating_sub(1)).filter(|written| written.len() <= MAX_SNIPPET);
-        let snippet = written.map(|written| written.replace(char::is_control, " "));
+        let snippet = excerpt(text, line);
         Self { file: file.into(), line: Some(line), column: Some(column), says, snippet }
     }
 }
@@ -93,7 +91,6 @@ impl fmt::Display for Finding {
         };
         write!(f, ":{line}:{column}: {}", self.says)?;
         let Some(snippet) = &self.snippet else { return Ok(()) };
-        let margin = " ".repeat(line.to_string().len());
-        write!(f, "\n{margin} |\n{line} | {snippet}\n{margin} | {:>column$}", '^')
+        write_excerpt(f, (line, column), snippet)
     }
 }
