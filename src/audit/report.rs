@@ -56,7 +56,7 @@ pub enum What {
     #[error("this line is unfinished")]
     Unfinished,
     /// Lines are not where they belong.
-    #[error("before this line, seq {from} to {to} are missing")]
+    #[error("before this line, {} missing", between(*.from, *.to))]
     Missing {
         /// The first missing one.
         from: u64,
@@ -101,4 +101,20 @@ pub enum What {
         /// The line's number.
         seq: u64,
     },
+}
+
+fn between(from: u64, to: u64) -> String {
+    if from == to { format!("seq {from} is") } else { format!("seq {from} to {to} are") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::What;
+
+    #[test]
+    fn one_missing_line_is_told_as_one() {
+        let missing = |from, to| What::Missing { from, to }.to_string();
+        assert_eq!(missing(10, 10), "before this line, seq 10 is missing");
+        assert_eq!(missing(10, 12), "before this line, seq 10 to 12 are missing");
+    }
 }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::{
     Failure, Global,
     failure::NOT_INTACT,
-    output::{Out, or_dash, say},
+    output::{Out, counted, or_dash, say},
 };
 use crate::{
     audit::{self, Decision, Event, Extent, Filter, Kind, Recorded, Report, Tail},
@@ -267,7 +267,7 @@ fn verdict(report: &Report) -> String {
         faults => format!("not intact, {faults} faults"),
     };
     let seqs = report.seqs.map_or_else(String::new, |(first, last)| format!(", seq {first} to {last}"));
-    format!("{verdict}: {} lines in {} files{seqs}", report.lines, report.files)
+    format!("{verdict}: {} lines in {}{seqs}", report.lines, counted(report.files, "file"))
 }
 
 #[cfg(test)]

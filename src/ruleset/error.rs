@@ -46,7 +46,10 @@ impl LoadError {
             Some(line) => format!("{}:{line}: {}", finding.file.display(), finding.says),
             None => format!("{}: {}", finding.file.display(), finding.says),
         });
-        format!("{} problems; {first}", self.findings.len())
+        match self.findings.len() {
+            1 => format!("1 problem; {first}"),
+            problems => format!("{problems} problems; {first}"),
+        }
     }
 }
 

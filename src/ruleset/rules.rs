@@ -230,9 +230,7 @@ spec: {tenants: [acme]}
             matches!(&refused, Outcome::Refused(error) if error.to_string().starts_with("roles/reader.yaml:4:1: "))
         );
         assert!(rules.in_use().is_none(), "there is no last good one");
-        assert!(
-            rules.trouble().unwrap().contains("none came before them (1 problems; roles/reader.yaml:4: ")
-        );
+        assert!(rules.trouble().unwrap().contains("none came before them (1 problem; roles/reader.yaml:4: "));
 
         let loaded = feed.replace(files("bbbbbbbbbbbb", ROLE)).unwrap();
         assert!(
@@ -243,7 +241,7 @@ spec: {tenants: [acme]}
         assert!(feed.replace(files("bbbbbbbbbbbb", ROLE)).is_none(), "nothing changed");
         feed.replace(files("cccccccccccc", "kind: [")).unwrap();
         assert_eq!(revision(&rules).as_deref(), Some("bbbbbbbbbbbb"), "the last good ones stay");
-        assert!(rules.trouble().unwrap().contains("the last good ones stay (1 problems; roles/reader.yaml:"));
+        assert!(rules.trouble().unwrap().contains("the last good ones stay (1 problem; roles/reader.yaml:"));
 
         assert!(matches!(feed.replace(files("bbbbbbbbbbbb", ROLE)), Some(Outcome::Loaded(_))), "taken back");
         assert_eq!(rules.trouble(), None);

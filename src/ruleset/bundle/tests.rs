@@ -281,7 +281,7 @@ async fn a_new_bundle_is_taken_and_one_that_is_not_believed_leaves_the_last_good
     desk.put("policy.jws", desk.signed(&named("stranger"), NOW + 2).text.as_bytes());
     assert!(refused(&mut outcomes).await.contains("is signed with a key that is not in"));
     assert_eq!(rules.current().revision, second);
-    assert!(rules.trouble().unwrap().contains("the last good ones stay (1 problems; "));
+    assert!(rules.trouble().unwrap().contains("the last good ones stay (1 problem; "));
 
     desk.sign(&key, NOW + 2);
     assert_eq!(loaded(&mut outcomes).await, second);
