@@ -195,6 +195,9 @@ pub enum PatternError {
         "`*` and {{name}} can only be the whole first label, as in *.example.com or {{instance}}.example.com"
     )]
     Wildcard,
+    /// `https://api.example.com/`, where only the host belongs.
+    #[error("this is a URL; write its host alone, as in api.example.com or api.example.com:8443")]
+    Url,
     /// `*.com`: would match most of the internet.
     #[error("a wildcard needs at least two labels after it, as in *.example.com")]
     TooWide,
@@ -236,6 +239,9 @@ impl HostPattern {
     /// # Errors
     /// [`PatternError`], with what to write instead.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if text.contains("://") {
+            return Err(PatternError::Url);
+        }
         let (first, rest) = match text.split_once('.') {
             Some(("*", rest)) => (First::AnyLabel, rest),
             Some((label, rest)) => match label.strip_prefix('{').and_then(|l| l.strip_suffix('}')) {
@@ -396,13 +402,15 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_match_too_much_are_refused() {
+    fn patterns_that_match_too_much_or_are_none_are_refused() {
         for (text, error) in [
             ("*", PatternError::Wildcard),
             ("*.com", PatternError::TooWide),
             ("{host}", PatternError::Wildcard),
             ("a.*.com", PatternError::Wildcard),
             ("api*.example.com", PatternError::Wildcard),
+            ("https://api.example.com/", PatternError::Url),
+            ("https://*.example.com", PatternError::Url),
         ] {
             assert_eq!(HostPattern::parse(text), Err(error), "{text}");
         }
