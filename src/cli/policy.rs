@@ -12,7 +12,7 @@ use super::{
     Failure, Global,
     counter::{policies, ruleset},
     failure::FAILED,
-    output::{Out, counted, list, or_dash},
+    output::{Out, counted, list, or_dash, say},
 };
 use crate::{
     id::{RoleName, Scope, Subject, TenantId, UserId},
@@ -116,15 +116,20 @@ impl Policy {
 fn check(origins: &[Origin], out: &mut Out) -> Result<(), Failure> {
     match ruleset::check(origins) {
         Ok(summary) if out.is_json() => out.json(&summary),
-        Ok(summary) => out.line(format!(
-            "ok: {}: {}, {}, {} with {} (revision {})",
-            counted(summary.files, "file"),
-            counted(summary.roles, "role"),
-            counted(summary.bindings, "binding"),
-            counted(summary.connectors, "connector"),
-            counted(summary.operations, "operation"),
-            summary.revision
-        )),
+        Ok(summary) => {
+            if summary.files == 0 {
+                say("note: no policy file (.yaml, .yml) is there, so every request is refused");
+            }
+            out.line(format!(
+                "ok: {}: {}, {}, {} with {} (revision {})",
+                counted(summary.files, "file"),
+                counted(summary.roles, "role"),
+                counted(summary.bindings, "binding"),
+                counted(summary.connectors, "connector"),
+                counted(summary.operations, "operation"),
+                summary.revision
+            ))
+        }
         Err(error) => refused(error, out),
     }
 }
