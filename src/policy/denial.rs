@@ -124,7 +124,7 @@ impl fmt::Display for Denial {
             ),
             Why::OperationUnknown => write!(
                 f,
-                "the request is none of the operations that connector {connector} describes: use one of those, or ask an operator to describe it"
+                "the request is none of the operations that connector {connector} describes: use one of those, which GET http://keybearer.internal/v1/operations lists, or ask an operator to describe it"
             ),
             Why::UserRequired => write!(
                 f,
