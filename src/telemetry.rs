@@ -11,7 +11,9 @@ use axum::{
 use http::{StatusCode, header};
 use prometheus::{Encoder, Registry, TEXT_FORMAT, TextEncoder, process_collector::ProcessCollector};
 use serde::Deserialize;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
 /// The `telemetry:` section.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,12 +49,7 @@ pub enum Format {
 /// # Errors
 /// When `level` is no filter.
 pub fn init(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
-        format!(
-            "telemetry.level {:?}: {error}; write it as in `info` or `info,keybearer=debug`",
-            config.level
-        )
-    })?;
+    let filter = filter(&config.level)?;
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.format {
         Format::Text => layer.with_ansi(io::stderr().is_terminal()).with_target(false).boxed(),
@@ -60,6 +57,18 @@ pub fn init(config: &Config) -> Result<(), String> {
     };
     let _already = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(())
+}
+
+/// A lone word that is no level would be taken for the name of a module, and nothing else would be logged.
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let refused = |why: &dyn std::fmt::Display| {
+        format!("telemetry.level {level:?}: {why}; write it as in `info` or `info,keybearer=debug`")
+    };
+    let is_word = !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_word && level.parse::<LevelFilter>().is_err() {
+        return Err(refused(&"no level: there are off, error, warn, info, debug and trace"));
+    }
+    EnvFilter::try_new(level).map_err(|error| refused(&error))
 }
 
 /// A registry with the process's own metrics.
@@ -89,6 +98,21 @@ pub async fn metrics(State(registry): State<Registry>) -> Response {
         Err(error) => {
             tracing::error!(%error, "the metrics cannot be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelled_level_is_no_filter() {
+        for level in ["info", "WARN", "off", "info,keybearer::proxy=debug", "keybearer::proxy=debug", ""] {
+            assert!(filter(level).is_ok(), "{level}");
+        }
+        for level in ["noisy", "inof", "info,keybearer=noisy"] {
+            assert!(filter(level).unwrap_err().contains("write it as in `info`"), "{level}");
         }
     }
 }
