@@ -12,6 +12,7 @@ use crate::{
     admin,
     catalog::{AuthType, Catalog, Connector as Described, Injection, Operation},
     document::did_you_mean,
+    host::HostPattern,
     id::{ConnectorName, Scope},
 };
 
@@ -71,7 +72,7 @@ fn print_all(connectors: Vec<&Described>, out: &mut Out) -> Result<(), Failure> 
     let row = |connector: &Described| {
         [
             connector.name.to_string(),
-            list(&connector.hosts),
+            in_short(&connector.hosts),
             auth(connector),
             connector.scopes.len().to_string(),
             connector.operations.len().to_string(),
@@ -139,6 +140,16 @@ fn whole(connector: &Described) -> Value {
     })
 }
 
+/// The first two, which tell what it is: a table has to fit a terminal.
+fn in_short(hosts: &[HostPattern]) -> String {
+    match hosts {
+        [first, second, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second} and {} more", rest.len())
+        }
+        hosts => list(hosts),
+    }
+}
+
 /// As the file writes it.
 fn auth(connector: &Described) -> String {
     let kind: AuthType = connector.auth.kind;
@@ -154,4 +165,19 @@ fn place(injection: &Injection) -> String {
 
 fn requests(operation: &Operation) -> Vec<String> {
     operation.requests.iter().map(|line| format!("{} {}", line.method, line.template)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_hosts_are_told_in_short() {
+        let hosts = |count: usize| -> Vec<HostPattern> {
+            (0..count).map(|n| HostPattern::parse(&format!("h{n}.example")).unwrap()).collect()
+        };
+        assert_eq!(in_short(&hosts(1)), "h0.example");
+        assert_eq!(in_short(&hosts(2)), "h0.example, h1.example");
+        assert_eq!(in_short(&hosts(5)), "h0.example, h1.example and 3 more");
+    }
 }
