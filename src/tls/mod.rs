@@ -137,6 +137,14 @@ pub enum Error {
     /// TLS does not take what was made.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
+    /// A roots file that cannot be read.
+    #[error("cannot read {path}, which `roots: {{file: ...}}` names")]
+    RootsFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A roots file without any certificate, or with a broken one.
     #[error("{path} {reason}; roots need a PEM file of CA certificates")]
     Roots {

@@ -34,7 +34,7 @@ impl Roots {
     /// Reads the roots.
     ///
     /// # Errors
-    /// [`Error::SystemRoots`] if the system has roots that cannot be read, [`Error::Roots`] or [`Error::Read`]
+    /// [`Error::SystemRoots`] if the system has roots that cannot be read, [`Error::Roots`] or [`Error::RootsFile`]
     /// for the file.
     pub fn load(&self) -> Result<Arc<RootCertStore>, Error> {
         let store = match self {
@@ -70,7 +70,7 @@ fn webpki() -> RootCertStore {
 
 /// Strict, unlike the system's: the operator wrote this file, and a part of it would be a surprise.
 fn file(path: &Path) -> Result<RootCertStore, Error> {
-    let pem = fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let pem = fs::read(path).map_err(|source| Error::RootsFile { path: path.to_owned(), source })?;
     strict(&pem).map_err(|reason| Error::Roots { path: path.to_owned(), reason })
 }
 
@@ -130,6 +130,8 @@ mod tests {
             let error = Roots::File(path.clone()).load().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
+        let missing = Roots::File(dir.path().join("missing.pem")).load().unwrap_err().to_string();
+        assert!(missing.ends_with("missing.pem, which `roots: {file: ...}` names"), "{missing}");
     }
 
     #[test]
