@@ -126,8 +126,11 @@ pub(super) async fn open_vault(
         let place = vault.place().map_or_else(|| "memory".to_owned(), ToString::to_string);
         say(format!("made a vault in {place}"));
     }
-    if made.key {
-        say("made its key: keep a copy of it elsewhere, without it nothing in the vault can be opened");
+    if let Some(file) = config.vault.key_file(&config.data_dir).filter(|_| made.key) {
+        let file = file.display();
+        say(format!(
+            "made its key {file}: keep a copy of it elsewhere, without it nothing in the vault can be opened"
+        ));
     }
     Ok(vault)
 }

@@ -1,11 +1,19 @@
 //! The `vault:` section.
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
 use super::{Error, KeySource, Url};
 use crate::{fetch, tls::Roots};
+
+/// The key's file in the data directory, where the configuration names none.
+const KEY_FILE: &str = "vault.key";
 
 /// The `vault:` section.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -78,6 +86,20 @@ impl AtBroker {
 }
 
 impl Config {
+    /// Where the key is: as it says, or in the data directory.
+    pub(super) fn key_source(&self, data_dir: &Path) -> KeySource {
+        self.key.clone().unwrap_or_else(|| KeySource::File(data_dir.join(KEY_FILE)))
+    }
+
+    /// The file with the key, if it is one.
+    #[must_use]
+    pub fn key_file(&self, data_dir: &Path) -> Option<PathBuf> {
+        match self.key_source(data_dir) {
+            KeySource::File(file) => Some(file),
+            KeySource::Env(_) | KeySource::Value(_) => None,
+        }
+    }
+
     /// The broker that has the accounts; `None` where this process opens a vault itself.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Backend, Change, Claim, Config, Error, Inner, KeyError, KeySource, Place, StoreError, Url, Vault,
+    Backend, Change, Claim, Config, Error, Inner, KeyError, Place, StoreError, Url, Vault,
     keys::{HEADER, Header, Keys, Sources},
     lock::Lock,
     seal::Key,
@@ -15,8 +15,6 @@ use crate::drain::Drain;
 
 /// The store's directory in the data directory.
 const DIR: &str = "vault";
-/// The key's file in the data directory, where the configuration names none.
-const KEY_FILE: &str = "vault.key";
 
 /// What [`Vault::init`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +87,7 @@ impl Vault {
         drain: &Drain,
         entry: Entry,
     ) -> Result<(Self, Initialised), Error> {
-        let key = config.key.clone().unwrap_or_else(|| KeySource::File(data_dir.join(KEY_FILE)));
+        let key = config.key_source(data_dir);
         let sources = Sources { key, next: config.next_key.clone() };
         match config.backend {
             Backend::Sled => Self::enter_directory(sources, data_dir, claim, drain, entry).await,
