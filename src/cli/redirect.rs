@@ -88,11 +88,15 @@ struct Wanted {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     exclude_port: Vec<u16>,
     /// Leave a network alone, such as `10.96.0.0/12` or `fd00::/8` [repeatable]
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
     exclude_network: Vec<IpNet>,
     /// Reject all UDP but DNS, and every other protocol but TCP and ICMP; not HTTP/3 only
     #[arg(long)]
     reject_udp: bool,
+}
+
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    text.parse().map_err(|_| "write a network as 10.96.0.0/12, one address as 10.96.0.7/32")
 }
 
 /// With what.
