@@ -217,9 +217,10 @@ fn is_same_list(old: &[Value], new: &[Value]) -> bool {
 mod tests {
     use super::*;
 
-    fn pod(mode: &str, spec: Value) -> Value {
+    fn pod(mode: &str) -> Value {
         let said = json!({"keybearer.dev/tenant": "acme", "keybearer.dev/role": "researcher", "keybearer.dev/mode": mode});
-        json!({"metadata": {"labels": {"keybearer.dev/inject": "true"}, "annotations": said}, "spec": spec})
+        json!({"metadata": {"labels": {"keybearer.dev/inject": "true"}, "annotations": said},
+            "spec": {"containers": [{"name": "agent", "image": "agent:1"}]}})
     }
 
     /// The pod as an API server has it after the patch.
@@ -241,7 +242,7 @@ mod tests {
 
     /// What becomes of a pod that has its sidecar, where another webhook puts a container before all others.
     fn preceded(mode: &str) -> (Value, Value) {
-        let before = injected(&pod(mode, json!({"containers": [{"name": "agent", "image": "agent:1"}]})));
+        let before = injected(&pod(mode));
         let mut later = before.clone();
         let early =
             json!({"name": "early", "image": "early:1", "command": ["early"], "restartPolicy": "Always"});

@@ -65,7 +65,7 @@ mod tests {
     };
 
     /// What is said of a pod in this mode whose one container, and which itself, has this.
-    fn warned(mode: &str, container: Value, spec: Value) -> Vec<String> {
+    fn warned(mode: &str, container: &Value, spec: &Value) -> Vec<String> {
         let said = json!({"keybearer.dev/tenant": "acme", "keybearer.dev/role": "researcher", "keybearer.dev/mode": mode});
         let mut one = json!({"metadata": {"labels": {"keybearer.dev/inject": "true"}, "annotations": said}, "spec": spec});
         one["spec"]["containers"] = json!([{"name": "agent", "image": "agent:1"}]);
@@ -74,8 +74,8 @@ mod tests {
         pod(&one, &wish, &Config::default()).unwrap()
     }
 
-    fn in_context(context: Value) -> Vec<String> {
-        warned("transparent", json!({"securityContext": context}), json!({}))
+    fn in_context(context: &Value) -> Vec<String> {
+        warned("transparent", &json!({"securityContext": context}), &json!({}))
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
         let undoes = "container agent can remove the redirection, as it is privileged or has NET_ADMIN";
         for name in ["NET_ADMIN", "net_admin", "CAP_NET_ADMIN", "SYS_ADMIN", "ALL", "all"] {
             let context = json!({"runAsUser": 1000, "capabilities": {"drop": ["ALL"], "add": [name]}});
-            assert_eq!(in_context(context), [undoes], "{name}");
+            assert_eq!(in_context(&context), [undoes], "{name}");
         }
         let passes = "container agent may be root with SETUID or NET_RAW, by which it can go past the proxy; let it run as \
                       another user (runAsUser), or drop ALL capabilities";
@@ -94,7 +94,7 @@ mod tests {
             json!({"runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["SETUID"]}}),
             json!({"runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["CAP_NET_RAW"]}}),
         ] {
-            assert_eq!(in_context(context.clone()), [passes], "{context}");
+            assert_eq!(in_context(&context), [passes], "{context}");
         }
         for context in [
             json!({"runAsUser": 1000}),
@@ -102,13 +102,13 @@ mod tests {
             json!({"runAsUser": 0, "capabilities": {"drop": ["NET_RAW", "SETUID"]}}),
             json!({"runAsUser": 0, "capabilities": {"drop": ["all"], "add": ["NET_BIND_SERVICE"]}}),
         ] {
-            assert_eq!(in_context(context.clone()), [""; 0], "{context}");
+            assert_eq!(in_context(&context), [""; 0], "{context}");
         }
         let unknown =
             "container agent sets no runAsUser; if its image's user is 65532, it goes past the proxy";
-        assert_eq!(in_context(json!({})), [passes, unknown]);
-        assert_eq!(in_context(json!({"runAsNonRoot": true})), [unknown]);
-        assert_eq!(warned("proxy", json!({"securityContext": {"runAsUser": 0}}), json!({})), [""; 0]);
+        assert_eq!(in_context(&json!({})), [passes, unknown]);
+        assert_eq!(in_context(&json!({"runAsNonRoot": true})), [unknown]);
+        assert_eq!(warned("proxy", &json!({"securityContext": {"runAsUser": 0}}), &json!({})), [""; 0]);
     }
 
     #[test]
@@ -118,13 +118,13 @@ mod tests {
         let traces = json!({"securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}}});
         let privileged = json!({"securityContext": {"privileged": true}});
         let shared = json!({"shareProcessNamespace": true});
-        assert_eq!(warned("proxy", traces.clone(), shared.clone()), [looks]);
-        assert_eq!(warned("proxy", privileged, shared.clone()), [looks]);
-        assert_eq!(warned("proxy", traces.clone(), json!({"hostPID": true})), [looks]);
-        assert_eq!(warned("proxy", traces.clone(), json!({})), [""; 0]);
-        assert_eq!(warned("proxy", json!({}), shared), [""; 0]);
+        assert_eq!(warned("proxy", &traces, &shared), [looks]);
+        assert_eq!(warned("proxy", &privileged, &shared), [looks]);
+        assert_eq!(warned("proxy", &traces, &json!({"hostPID": true})), [looks]);
+        assert_eq!(warned("proxy", &traces, &json!({})), [""; 0]);
+        assert_eq!(warned("proxy", &json!({}), &shared), [""; 0]);
         let mut debugger = traces;
         debugger["targetContainerName"] = json!(SIDECAR);
-        assert_eq!(warned("proxy", debugger, json!({})), [looks]);
+        assert_eq!(warned("proxy", &debugger, &json!({})), [looks]);
     }
 }

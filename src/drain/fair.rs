@@ -106,16 +106,16 @@ mod tests {
     /// Whose connections are served, in their order, where none ends.
     async fn served(come: Vec<&'static str>) -> Vec<String> {
         let drain = Drain::default();
-        let (came, mut seen) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let ends = drain.clone();
         let serve = move |io| {
-            came.send(name(io)).unwrap();
+            tell.send(name(io)).unwrap();
             let ends = ends.clone();
             async move { ends.begun().await }
         };
         let _ = timeout(Duration::from_hours(1), drain.accept(Fair::new(Strangers(come), 8), 8, serve)).await;
         let mut all = Vec::new();
-        while let Ok(from) = seen.try_recv() {
+        while let Ok(from) = told.try_recv() {
             all.push(from);
         }
         all

@@ -164,11 +164,13 @@ mod tests {
         assert!(speaks(&ours, LIMIT, &drain).await);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_drain_waits_for_nobody_who_says_nothing() {
         let (_agent, ours) = connected().await;
         let drain = Drain::default();
         drain.finish(Duration::ZERO).await;
+        let begun = Instant::now();
         assert!(!speaks(&ours, LIMIT, &drain).await);
+        assert!(begun.elapsed() < LIMIT);
     }
 }
