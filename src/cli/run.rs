@@ -4,8 +4,9 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::Permissions,
     io,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::Path,
     process::ExitStatus,
 };
@@ -104,7 +105,8 @@ impl Run {
 
 /// A folder that only we may read, for as long as the command runs.
 fn folder() -> Result<TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("keybearer-").tempdir();
+    let only_ours = Permissions::from_mode(0o700); // it would be what the umask leaves
+    let made = tempfile::Builder::new().prefix("keybearer-").permissions(only_ours).tempdir();
     made.map_err(|error| Failure::new(format!("cannot make a folder for the trust bundle: {error}")))
 }
 
@@ -177,4 +179,16 @@ fn pass_on(child: &Child, signal: Signal) {
 fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_nobody_elses() {
+        let folder = folder().unwrap_or_else(|failure| panic!("{failure:?}"));
+        let mode = std::fs::metadata(folder.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 }
