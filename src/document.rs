@@ -136,7 +136,7 @@ pub(crate) fn with_hint(says: &str) -> String {
             "; write an IP address and a port, as in 127.0.0.1:7080".to_owned()
         }
         "invalid IP address syntax" => {
-            "; a network is written as 10.1.0.0/16, an address as 10.1.0.7".to_owned()
+            "; write an address as 10.1.0.7, a network as 10.1.0.0/16, and a network of one address as 10.1.0.7/32".to_owned()
         }
         "expected mapping start" => ": keys and values, as in {key: value}".to_owned(),
         "expected sequence start" => ": a list, as in [one, two]".to_owned(),

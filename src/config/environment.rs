@@ -182,7 +182,7 @@ mod tests {
         );
         for (text, hint) in [
             ("listen: {proxy: localhost:7080}", "an IP address and a port, as in 127.0.0.1:7080"),
-            ("egress: {allow_addresses: [127.0.0.1]}", "a network is written as 10.1.0.0/16"),
+            ("egress: {allow_addresses: [127.0.0.1]}", "a network of one address as 10.1.0.7/32"),
             ("policies: policies", "a list, as in [one, two]"),
             ("listen: 7080", "keys and values"),
         ] {
