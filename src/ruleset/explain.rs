@@ -204,7 +204,7 @@ fn read_url(url: &str) -> Result<(Authority, CanonicalPath), String> {
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
     let mut authority = Authority::parse(authority).map_err(|error| error.to_string())?;
-    authority.port = authority.port.or(tunnelled.map(|_| 443));
+    authority.port = authority.port.or_else(|| tunnelled.map(|_| 443));
     Ok((authority, CanonicalPath::parse(path).map_err(|error| error.to_string())?))
 }
 
