@@ -114,6 +114,7 @@ impl Proxy {
 async fn speaks(stream: &TcpStream, limit: Duration, drain: &Drain) -> bool {
     let mut first = [0]; // readiness alone may be a mistake
     tokio::select! {
+        biased; // what is there when the drain begins has come
         comes = timeout(limit, stream.peek(&mut first)) => matches!(comes, Ok(Ok(1))),
         () = drain.begun() => false,
     }
