@@ -1,12 +1,16 @@
 //! Documents that people write: where in one of them something is wrong, and how to say so.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize, de::IgnoredAny};
 use serde_saphyr::{DefaultMessageFormatter, MessageFormatter as _};
 
-/// A longer line is not shown, in bytes.
-const MAX_EXCERPT: usize = 200;
+/// A longer line is not shown, in bytes: nobody would find the column in it.
+const MAX_SNIPPET: usize = 200;
 
 /// A place in the `spec` of one document, such as `spec.grants[0].scopes[1]`.
 ///
@@ -153,20 +157,57 @@ fn meant(says: &str) -> String {
     })
 }
 
-/// Writes the line that is to blame, with a mark under the column.
-pub(crate) fn write_excerpt(
-    f: &mut fmt::Formatter<'_>,
-    (line, column): (usize, usize),
-    written: &str,
-) -> fmt::Result {
-    let margin = " ".repeat(line.to_string().len());
-    write!(f, "\n{margin} |\n{line} | {written}\n{margin} | {:>column$}", '^')
+/// One thing that is wrong with a file that people write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, from 1, where one is to blame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The column, from 1, in characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// What is wrong and what to write instead.
+    pub says: String,
+    /// The line as it stands in the file.
+    #[serde(skip)]
+    snippet: Option<String>,
 }
 
-/// The line as it can be shown; `None` where nobody would find the column in it.
-pub(crate) fn excerpt(text: &str, line: usize) -> Option<String> {
-    let written = text.lines().nth(line.saturating_sub(1)).filter(|written| written.len() <= MAX_EXCERPT)?;
-    Some(written.replace(char::is_control, " "))
+impl Finding {
+    pub(crate) fn of_file(file: &Path, says: String) -> Self {
+        Self { file: file.to_owned(), line: None, column: None, says, snippet: None }
+    }
+
+    /// `position` is line and column from 1, `text` the whole file.
+    pub(crate) fn at(file: &Path, text: &str, position: (usize, usize), says: String) -> Self {
+        let (line, column) = position;
+        let written = text.lines().nth(line.saturating_sub(1)).filter(|written| written.len() <= MAX_SNIPPET);
+        let snippet = written.map(|written| written.replace(char::is_control, " "));
+        Self { file: file.to_owned(), line: Some(line), column: Some(column), says, snippet }
+    }
+}
+
+impl std::error::Error for Finding {}
+
+impl fmt::Display for Finding {
+    /// ```text
+    /// policies/roles/researcher.yaml:9:7: unknown field `scope`, ...
+    ///   |
+    /// 9 |       scope: [accounts:read]
+    ///   |       ^
+    /// ```
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        let (Some(line), Some(column)) = (self.line, self.column) else {
+            return write!(f, ": {}", self.says);
+        };
+        write!(f, ":{line}:{column}: {}", self.says)?;
+        let Some(snippet) = &self.snippet else { return Ok(()) };
+        let margin = " ".repeat(line.to_string().len());
+        write!(f, "\n{margin} |\n{line} | {snippet}\n{margin} | {:>column$}", '^')
+    }
 }
 
 /// `; did you mean x?` for the candidate that is a slip of the pen away, or nothing.

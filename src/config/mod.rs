@@ -8,7 +8,6 @@ mod environment;
 mod paths;
 
 use std::{
-    fmt,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -16,8 +15,9 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    admin, admission, audit, broker, credential, document, identity, oauth, proxy, ruleset, telemetry, tls,
-    vault,
+    admin, admission, audit, broker, credential,
+    document::{self, Finding},
+    identity, oauth, proxy, ruleset, telemetry, tls, vault,
 };
 
 /// The file's name in the working directory and in the XDG configuration directory.
@@ -97,7 +97,7 @@ pub enum Error {
     },
     /// The file is not what it should be.
     #[error(transparent)]
-    File(#[from] Mistake),
+    File(#[from] Finding),
     /// A variable is not what it should be.
     #[error("{variables}: {text}")]
     Environment {
@@ -109,32 +109,6 @@ pub enum Error {
     /// Values that do not go together, and what to write instead.
     #[error("{0}")]
     Invalid(String),
-}
-
-/// What is wrong with a file, and where: as it is told of policy files.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mistake {
-    path: PathBuf,
-    position: (usize, usize),
-    says: String,
-    excerpt: Option<String>,
-}
-
-impl Mistake {
-    fn of(error: &serde_saphyr::Error, path: PathBuf, text: &str) -> Self {
-        let (position, says) = document::told(error);
-        Self { path, position, says, excerpt: document::excerpt(text, position.0) }
-    }
-}
-
-impl std::error::Error for Mistake {}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (line, column) = self.position;
-        write!(f, "{}:{line}:{column}: {}", self.path.display(), self.says)?;
-        self.excerpt.as_ref().map_or(Ok(()), |written| document::write_excerpt(f, self.position, written))
-    }
 }
 
 impl Config {
@@ -192,7 +166,7 @@ fn parse<T: serde::de::DeserializeOwned + Default>(text: &str, path: Option<&Pat
         return Ok(T::default());
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let path = path.unwrap_or_else(|| Path::new(FILE)).to_path_buf();
-        Mistake::of(&error, path, text).into()
+        let (position, says) = document::told(&error);
+        Finding::at(path.unwrap_or_else(|| Path::new(FILE)), text, position, says).into()
     })
 }

@@ -1,6 +1,6 @@
 //! YAML documents: taken apart, read into specs, and searched for the line of a place.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::Path, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,8 +8,8 @@ use serde::{
 };
 use serde_saphyr::{Options, Spanned};
 
-use super::{error::Finding, files::File};
-use crate::document::{Place, Step, position, told};
+use super::files::File;
+use crate::document::{Finding, Place, Step, position, told};
 
 /// One document of a file.
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +138,7 @@ impl<'a> Document<'a> {
     }
 
     fn finding(&self, (line, column): (usize, usize), says: String) -> Finding {
-        Finding::at(&self.file.name, &self.file.text, (line + self.before, column), says)
+        Finding::at(Path::new(&self.file.name), &self.file.text, (line + self.before, column), says)
     }
 
     /// `file:line` of a place.

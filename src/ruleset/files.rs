@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::Finding;
+use crate::document::Finding;
 
 /// One policy file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,12 +6,11 @@ use super::{
     LoadError, Ruleset, Summary,
     crossref::Known,
     document::{Document, Head, name_place},
-    error::Finding,
     files::Files,
 };
 use crate::{
     catalog::{Catalog, ConnectorSpec},
-    document::{Place, Problem, did_you_mean},
+    document::{Finding, Place, Problem, did_you_mean},
     id::{BindingName, ConnectorName, RoleName},
     identity::{BindingSpec, Bindings},
     policy::{Policy, RoleSpec},

@@ -34,7 +34,7 @@ use serde::Serialize;
 
 pub use self::{
     bundle::{BundleKey, Signed, UnfitKey, bundle},
-    error::{Finding, LoadError},
+    error::LoadError,
     excerpt::Excerpt,
     explain::{Decision, Explanation},
     files::File,

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 
 use super::{
     bundle,
-    error::Finding,
     files::{File, Files},
     origin::Origin,
 };
+use crate::document::Finding;
 
 /// A policy file is written by people: 4 MiB are far more than they write.
 const MAX_FILE: u64 = 4 << 20;

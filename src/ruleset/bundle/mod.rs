@@ -21,12 +21,12 @@ use serde_json::Value;
 pub use self::key::{BundleKey, UnfitKey};
 use super::{
     LoadError, Ruleset, Summary,
-    error::Finding,
     files::{File, revision},
     origin::Origin,
     sources::Sources,
 };
 use crate::{
+    document::Finding,
     identity::{KeyRing, Unverified},
     secret::Secret,
 };
