@@ -102,7 +102,7 @@ async fn measure(wishes: &Wishes, cores: Option<Cores>) -> Result<()> {
     if !wishes.sections.is_empty() {
         compare(&site, wishes).await?;
     }
-    if wishes.proxies.contains(&Kind::Keybearer) {
+    if wishes.proxies.contains(&Kind::Keybearer) && !wishes.alone.is_empty() {
         alone(&site, wishes).await?;
     }
     Ok(())
@@ -110,8 +110,8 @@ async fn measure(wishes: &Wishes, cores: Option<Cores>) -> Result<()> {
 
 /// What concerns keybearer alone.
 async fn alone(site: &Site, wishes: &Wishes) -> Result<()> {
+    let program = keybearer::program(wishes.keybearer.as_deref())?;
     for key in &wishes.alone {
-        let program = keybearer::program(wishes.keybearer.as_deref())?;
         match *key {
             "idle" => Box::pin(idle::run(&program, site)).await?,
             "herd" => Box::pin(herd::run(&program, site.cores, &site.dir.join(key))).await?,

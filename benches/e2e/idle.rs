@@ -122,6 +122,6 @@ impl Sidecar {
     /// What is asked of it, by one client or more.
     fn load(&self, way: Way) -> Result<Load> {
         let tls = certs::believing_client(way.alpn())?;
-        Ok(Load { way, clients: 1, item: Item::Small, proxy: self.proxy, token: AGENTS_OWN, tls })
+        Ok(Load { way, clients: 1, pace: None, item: Item::Small, proxy: self.proxy, token: AGENTS_OWN, tls })
     }
 }

@@ -1,6 +1,7 @@
 //! The load generator: clients that ask, wait for the answer, check it, and ask again.
 
 mod connection;
+mod pace;
 
 use std::{
     net::SocketAddr,
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use rustls::ClientConfig;
 use tokio::task::JoinSet;
 
-use self::connection::Connection;
+use self::{connection::Connection, pace::Pace};
 use crate::sections::{Item, Way};
 
 /// Every client must have had its first answer within this.
@@ -30,6 +31,8 @@ const PATIENCE: usize = 20;
 pub(crate) struct Load {
     pub(crate) way: Way,
     pub(crate) clients: usize,
+    /// [`Section::pace`](crate::sections::Section::pace)
+    pub(crate) pace: Option<u32>,
     pub(crate) item: Item,
     pub(crate) proxy: SocketAddr,
     /// The agent's `Authorization`: right for a relay, wrong (to be replaced) for an interceptor.
@@ -54,8 +57,9 @@ impl Load {
         let phase = Arc::new(Phase::default());
         let request = Arc::new(Request::new(self)?);
         let mut clients = JoinSet::new();
-        for _ in 0..self.clients {
-            clients.spawn(client(Arc::clone(self), Arc::clone(&request), Arc::clone(&phase)));
+        for number in 0..self.clients {
+            let pace = Pace::of(self, number);
+            clients.spawn(client(Arc::clone(self), Arc::clone(&request), Arc::clone(&phase), pace));
         }
         let warm = phase.all_warm(self.clients).await;
         let before = snapshot()?;
@@ -187,18 +191,19 @@ impl Phase {
     }
 }
 
-async fn client(load: Arc<Load>, request: Arc<Request>, phase: Arc<Phase>) -> Tally {
+async fn client(load: Arc<Load>, request: Arc<Request>, phase: Arc<Phase>, mut pace: Pace) -> Tally {
     let mut tally = Tally::default();
     let mut kept = None;
     let mut warm = false;
     while !phase.is(STOP) && tally.errors < PATIENCE {
-        let start = Instant::now();
+        let start = pace.turn().await;
         match ask(&load, &request, &mut kept).await {
             Ok(()) if phase.is(MEASURE) => {
                 tally.latencies.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
             }
             Ok(()) if !warm => {
                 phase.warm.fetch_add(1, Ordering::Relaxed);
+                pace.forget_missed();
                 warm = true;
             }
             Ok(()) => {}

@@ -160,26 +160,21 @@ impl Peer {
     async fn probe(&self, address: SocketAddr) -> Result<()> {
         let way = Way::Tunnel;
         let tls = certs::verifying_client(&self.ca, way.alpn()).context("the proxy's CA")?;
-        self.load_with(way, 1, Item::Small, address, tls).probe().await
+        let token = self.token();
+        Load { way, clients: 1, pace: None, item: Item::Small, proxy: address, token, tls }.probe().await
     }
 
     /// The load of a section on this proxy.
     pub(crate) fn load(&self, section: &Section, address: SocketAddr) -> Result<Arc<Load>> {
         let way = self.kind.way(section);
         let tls = certs::believing_client(way.alpn())?;
-        Ok(Arc::new(self.load_with(way, section.clients, section.item, address, tls)))
+        let Section { clients, pace, item, .. } = *section;
+        Ok(Arc::new(Load { way, clients, pace, item, proxy: address, token: self.token(), tls }))
     }
 
-    fn load_with(
-        &self,
-        way: Way,
-        clients: usize,
-        item: Item,
-        proxy: SocketAddr,
-        tls: Arc<rustls::ClientConfig>,
-    ) -> Load {
-        let token = if self.kind == Kind::Relay { CREDENTIAL } else { AGENTS_OWN };
-        Load { way, clients, item, proxy, token, tls }
+    /// What agents send: the right credential where nobody puts it in.
+    fn token(&self) -> &'static str {
+        if self.kind == Kind::Relay { CREDENTIAL } else { AGENTS_OWN }
     }
 }
 
