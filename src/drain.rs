@@ -55,9 +55,9 @@ impl Drain {
 
     /// Accepts until the stop has begun: room first, then the connection. Each is served by a task of its own, at most
     /// `room` at the same time.
-    pub async fn accept<L, S>(&self, mut listener: L, room: usize, serve: impl Fn(L::Io) -> S)
+    pub async fn accept<L, S>(&self, mut listener: L, room: usize, serve: impl Fn(L::Io, L::Addr) -> S)
     where
-        L: Listener<Io: Send, Addr: Send + 'static>,
+        L: Listener,
         S: Future<Output = ()> + Send + 'static,
     {
         let room = Arc::new(Semaphore::new(room));
@@ -72,10 +72,10 @@ impl Drain {
             };
             match accepted {
                 Ok((io, from)) => {
-                    let served = serve(io);
+                    let served = serve(io, from);
                     self.spawn(async move {
                         served.await;
-                        drop((place, from));
+                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -155,7 +155,7 @@ mod tests {
         let (drain, leave) = (Drain::default(), Arc::new(Semaphore::new(0)));
         let (came, seen) = tokio::sync::mpsc::unbounded_channel();
         let (accepting, leaves) = (drain.clone(), Arc::clone(&leave));
-        let serve = move |_| {
+        let serve = move |_, ()| {
             came.send(()).unwrap();
             let leaves = Arc::clone(&leaves);
             async move { leaves.acquire().await.unwrap().forget() }

@@ -23,10 +23,10 @@ pub(super) async fn serve<L>(listener: L, router: Router, drain: Drain)
 where
     L: Listener<Io: Unpin + Send + 'static, Addr: Send + 'static>,
 {
-    drain.accept(listener, CONNECTIONS, |io| connection(io, router.clone(), drain.clone())).await;
+    drain.accept(listener, CONNECTIONS, |io, from| connection(io, from, router.clone(), drain.clone())).await;
 }
 
-async fn connection<I>(io: I, router: Router, drain: Drain)
+async fn connection<I, A>(io: I, _from: A, router: Router, drain: Drain)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{broker::Settings, certificate, config::Config, review};
 use crate::{
-    drain::{Drain, Fair},
+    drain::{Drain, Fair, Share},
     telemetry,
     tls::{Served, server_config},
 };
@@ -134,11 +134,11 @@ async fn read(body: Body) -> Option<bytes::Bytes> {
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, router: Router, drain: Drain) {
-    let serve = |stream| connection(stream, acceptor.clone(), router.clone(), drain.clone());
+    let serve = |stream, share| connection(stream, share, acceptor.clone(), router.clone(), drain.clone());
     drain.accept(Fair::new(listener, CONNECTIONS), CONNECTIONS, serve).await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, drain: Drain) {
+async fn connection(stream: TcpStream, _share: Share, acceptor: TlsAcceptor, router: Router, drain: Drain) {
     let _ = stream.set_nodelay(true); // it is only faster with it
     let tls = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,

@@ -17,7 +17,7 @@ use governor::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Config;
-use crate::identity::Workload;
+use crate::{drain::Share, identity::Workload};
 
 /// The part of all connections that one workload may have.
 const SHARE: usize = 4;
@@ -44,6 +44,8 @@ struct Room {
 pub(super) struct Peer {
     /// Of the first workload that proved itself on it. Others may not use it.
     place: OnceLock<Place>,
+    /// Of its address, until somebody has proved itself: behind one address there may be many workloads.
+    share: Mutex<Option<Share>>,
     watches: AtomicUsize,
 }
 
@@ -97,6 +99,11 @@ impl Rooms {
 }
 
 impl Peer {
+    /// Of a connection that has just come.
+    pub(super) fn unknown(share: Share) -> Self {
+        Self { share: Mutex::new(Some(share)), ..Self::default() }
+    }
+
     /// Whether anybody has proved itself on it.
     pub(super) fn is_known(&self) -> bool {
         self.place.get().is_some()
@@ -110,6 +117,7 @@ impl Peer {
             let room = rooms.of(workload);
             let taken = Arc::clone(&room.connections).try_acquire_owned();
             let taken = taken.map_err(|_| Full::Connections)?;
+            drop(self.share.lock().unwrap_or_else(PoisonError::into_inner).take());
             // Another request may have been first: then its place is kept and this one is given back.
             self.place.get_or_init(|| Place { workload: workload.clone(), room, _taken: taken })
         };

@@ -15,6 +15,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Broker, Door, metrics::Open, room::Peer};
+use crate::drain::Fair;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -36,11 +37,14 @@ pub(super) async fn accept(door: Door, broker: Broker) {
     let Door { listener, certificate, .. } = door;
     let acceptor = TlsAcceptor::from(certificate.server_config());
     let router = broker.clone().router();
-    let serve = |stream| connection(stream, acceptor.clone(), router.clone(), broker.clone());
-    broker.parts().drain.accept(listener, broker.0.config.connections.get(), serve).await;
+    let serve = |stream, share| {
+        connection(stream, Peer::unknown(share), acceptor.clone(), router.clone(), broker.clone())
+    };
+    let room = broker.0.config.connections.get();
+    broker.parts().drain.accept(Fair::new(listener, room), room, serve).await;
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, broker: Broker) {
+async fn connection(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, router: Router, broker: Broker) {
     let metrics = &broker.parts().metrics;
     let _open = Open::count(&metrics.connections);
     let _ = stream.set_nodelay(true); // it is only faster with it
@@ -53,7 +57,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, br
         }
         Err(_) => return,
     };
-    let peer = Arc::new(Peer::default());
+    let peer = Arc::new(peer);
     let builder = builder(tls.get_ref().1.alpn_protocol() == Some(b"h2"));
     let service = TowerToHyperService::new(router.layer(Extension(Arc::clone(&peer))));
     let served = broker.parts().drain.served(builder.serve_connection(TokioIo::new(tls), service));

@@ -18,6 +18,7 @@ pub struct Fair<L> {
 }
 
 /// One of an address's connections, until it is dropped.
+#[must_use]
 pub struct Share {
     of: IpAddr,
     taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -108,10 +109,13 @@ mod tests {
         let drain = Drain::default();
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let ends = drain.clone();
-        let serve = move |io| {
+        let serve = move |io, share| {
             tell.send(name(io)).unwrap();
             let ends = ends.clone();
-            async move { ends.begun().await }
+            async move {
+                ends.begun().await;
+                drop(share);
+            }
         };
         let _ = timeout(Duration::from_hours(1), drain.accept(Fair::new(Strangers(come), 8), 8, serve)).await;
         let mut all = Vec::new();

@@ -6,6 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http_body_util::BodyExt as _;
 use keybearer::{app::BrokerApp, config::Config, vault::Change};
 use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt as _, net::TcpSocket};
 
 use crate::{
     cli::Desk,
@@ -68,11 +69,16 @@ struct Scene {
 
 impl Scene {
     async fn set(bindings: &[(&str, &str)]) -> Self {
+        Self::configured(bindings, "").await
+    }
+
+    /// With these lines more in the configuration's `broker`.
+    async fn configured(bindings: &[(&str, &str)], config: &str) -> Self {
         evidence::keep_logs();
         keybearer::tls::init_crypto();
         let (desk, authority) = (Desk::new(), TestAuthority::new());
         let cluster = Cluster::start(&authority).await;
-        folder(&desk, &authority, &cluster, &bound(bindings), "");
+        folder(&desk, &authority, &cluster, &bound(bindings), config);
         let broker = Broker::start(&desk).await;
         for (tenant, secret) in SECRETS {
             let account = format!("{tenant}/crm/role:researcher");
@@ -242,6 +248,26 @@ async fn what_is_too_long_is_refused_and_the_next_request_is_served() {
         assert!(head.is_err() || head.is_ok_and(|answer| answer.status() == 431), "{alpn}");
         let mut crew = scene.caller("crew", alpn).await;
         assert_eq!(crew.ask(ACME, "researcher", "look").await.0, 200, "{alpn}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_holds_a_quarter_of_the_room_until_its_workloads_have_proved_themselves() {
+    let scene = Scene::configured(&[("crew", "acme"), ("other", "globex")], "  connections: 8\n").await;
+    let silent = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        socket.connect(scene.broker.address).await.unwrap()
+    };
+    let held = [silent().await, silent().await];
+    assert!(matches!(silent().await.read(&mut [0]).await, Ok(0) | Err(_)), "it is closed");
+    assert!(held.iter().all(|open| open.try_read(&mut [0]).is_err()), "and not because all are");
+
+    let mut served = Vec::new();
+    for (workload, account) in [("crew", ACME), ("crew", ACME), ("other", GLOBEX), ("other", GLOBEX)] {
+        let mut caller = scene.caller(workload, "h2").await;
+        assert_eq!(caller.ask(account, "researcher", "look").await.0, 200, "{workload}");
+        served.push(caller);
     }
 }
 
