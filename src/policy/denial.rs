@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::RuleId;
-use crate::id::{ConnectorName, OperationName, Scope, Subject};
+use crate::id::{ConnectorName, OperationName, RoleName, Scope, Subject, TenantId};
 
 /// A refusal. Its `Display` is the sentence that the agent reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,16 +94,25 @@ impl Denial {
     }
 }
 
+/// There is no such role in the tenant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "role {role} does not exist in tenant {tenant}: use a role that does, or ask an operator to define it"
+)]
+pub struct NoRole {
+    /// Where it was looked for.
+    pub tenant: TenantId,
+    /// What was looked for.
+    pub role: RoleName,
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Asked { subject: Subject { tenant, role, .. }, connector, operation } = &*self.asked;
         let operation = operation.as_ref().map_or("this request", OperationName::as_str);
         let rule = &self.rule;
         match &self.why {
-            Why::NoRole => write!(
-                f,
-                "role {role} does not exist in tenant {tenant}: use a role that does, or ask an operator to define it"
-            ),
+            Why::NoRole => NoRole { tenant: tenant.clone(), role: role.clone() }.fmt(f),
             Why::NotGranted => write!(
                 f,
                 "role {role} has no grant for {connector}: go on without it, or ask an operator to add a grant"

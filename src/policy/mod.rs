@@ -33,7 +33,7 @@ use self::{
     rules::{Chosen, Role},
 };
 pub use self::{
-    denial::{Denial, Shortfall, Why},
+    denial::{Denial, NoRole, Shortfall, Why},
     permit::Permit,
     rule::RuleId,
     spec::{DenySpec, GrantSpec, Mode, PrincipalKind, RoleSpec},
@@ -90,6 +90,19 @@ impl Policy {
         if problems.is_empty() { Ok(Self { roles: compiled }) } else { Err(problems) }
     }
 
+    /// Makes sure that there is this role, and in this tenant.
+    ///
+    /// # Errors
+    /// [`NoRole`].
+    pub fn know(&self, subject: &Subject) -> Result<(), NoRole> {
+        self.role(subject).map(|_| ())
+    }
+
+    fn role(&self, subject: &Subject) -> Result<&Role, NoRole> {
+        let role = self.roles.get(&subject.role).filter(|role| role.exists_in(&subject.tenant));
+        role.ok_or_else(|| NoRole { tenant: subject.tenant.clone(), role: subject.role.clone() })
+    }
+
     /// Whether any request for the operation may go with this account: what it needs, a consent has to ask for.
     ///
     /// What a role in observe mode is only let through is not counted.
@@ -117,7 +130,7 @@ impl Policy {
         let Question { subject, connector, operation } = question;
         let op = operation.as_ref();
         let has_user = subject.user.is_some();
-        let Some(role) = self.roles.get(&subject.role).filter(|role| role.exists_in(&subject.tenant)) else {
+        let Ok(role) = self.role(subject) else {
             return Err(question.denied(Why::NoRole, RuleId::by_default()));
         };
         let Some(rules) = role.rules(connector) else {

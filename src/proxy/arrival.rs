@@ -62,6 +62,22 @@ impl Entry {
     pub(super) const fn addresses_proxy(&self) -> bool {
         matches!(self, Self::Direct)
     }
+
+    /// What its requests say who asks by, where they do not say it themselves.
+    pub(super) const fn claim(&self) -> Option<&Claim> {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.claim.as_ref(),
+            Self::Direct | Self::Redirected(_) => None,
+        }
+    }
+
+    /// Where it leads, whatever its requests name.
+    pub(super) const fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Tunnel(tunnel) => Some(&tunnel.target),
+            Self::Direct | Self::Redirected(_) => None,
+        }
+    }
 }
 
 /// One request's destination and operation, in their one reading.
@@ -99,9 +115,8 @@ impl Arrival {
             Entry::Redirected(_) => None,
         };
         let host_field = host_field(&parts.headers, expected)?;
-        if host_field.is_none()
-            && (parts.version == Version::HTTP_11 || (named.is_none() && parts.version < Version::HTTP_11))
-        {
+        // HTTP/1.1 wants it always (RFC 9112 §3.2); elsewhere the URI will do.
+        if host_field.is_none() && (parts.version == Version::HTTP_11 || named.is_none()) {
             return Err(Refusal::bad_request("the request has no Host header"));
         }
         let plain = parts.uri.scheme_str().map_or_else(|| entry.is_plain(), |scheme| scheme == "http");

@@ -28,9 +28,15 @@ use super::{
     prefixed::Prefixed,
     record::Record,
     refusal::{Code, Refusal},
-    serve::refuse,
+    seat::Seated,
+    serve::{mark, refuse},
+    visit::{Exchange, InOurWords},
 };
-use crate::host::{Authority, HostPattern, Target};
+use crate::{
+    host::{Authority, HostPattern, Target},
+    identity::{self, Identity},
+    ruleset::Ruleset,
+};
 
 impl Proxy {
     /// Answers a CONNECT request: 200 and a tunnel, or a refusal.
@@ -39,17 +45,26 @@ impl Proxy {
     /// why it was refused; nothing is dialled before a request in the tunnel is permitted.
     ///
     /// Boxed: a tunnel is served by what opens tunnels.
-    pub(super) fn connect(&self, request: Request<Incoming>) -> BoxFuture<'_, Response<Answer>> {
-        Box::pin(self.open_tunnel(request))
+    pub(super) fn connect(
+        &self,
+        request: Request<Incoming>,
+        exchange: Exchange,
+    ) -> BoxFuture<'_, Response<Answer>> {
+        Box::pin(self.open_tunnel(request, exchange))
     }
 
-    async fn open_tunnel(&self, mut request: Request<Incoming>) -> Response<Answer> {
+    async fn open_tunnel(&self, mut request: Request<Incoming>, exchange: Exchange) -> Response<Answer> {
         let upgrade = hyper::upgrade::on(&mut request);
         match self.read_connect(&request).await {
-            Ok(tunnel) if self.passes_through(&tunnel.target) => self.pass_through(upgrade, tunnel).await,
+            Ok(tunnel) if self.passes_through(&tunnel.target) => {
+                self.pass_through(upgrade, tunnel, exchange).await
+            }
             Ok(tunnel) => {
                 let proxy = self.clone();
-                self.drain.spawn(async move { proxy.intercept(upgrade, tunnel).await });
+                self.drain.spawn(async move {
+                    proxy.intercept(upgrade, tunnel).await;
+                    drop(exchange);
+                });
                 Response::new(Answer::ours(Bytes::new()))
             }
             Err(refusal) => refuse(self.record().await, &refusal, &Entry::Direct),
@@ -61,14 +76,14 @@ impl Proxy {
         let Authority { host, port } = Authority::parse(text).map_err(Refusal::bad_request)?;
         let port =
             port.ok_or_else(|| Refusal::bad_request("CONNECT needs a port, as in CONNECT host:443"))?;
-        if let Some(field) = request.headers().get(http::header::HOST) {
+        for field in request.headers().get_all(http::header::HOST) {
             let field = field.to_str().ok().and_then(|text| Authority::parse(text).ok());
             if field.is_none_or(|field| field.host != host || field.port.is_some_and(|named| named != port)) {
                 let detail = "misdirected: the Host header names another host than CONNECT does";
                 return Err(Refusal::new(Code::Misdirected, detail));
             }
         }
-        let claim = crate::identity::claimed(request.headers())?;
+        let claim = identity::claimed(request.headers())?;
         if claim.is_some() {
             self.gate.identify(claim.as_ref()).await?; // read now, so that a client that can say more is asked
         }
@@ -90,13 +105,16 @@ impl Proxy {
             && self.rules.in_use().is_some_and(|rules| rules.catalog.locate(host, None).is_none())
     }
 
-    async fn pass_through(&self, upgrade: OnUpgrade, tunnel: Tunnel) -> Response<Answer> {
+    async fn pass_through(&self, upgrade: OnUpgrade, tunnel: Tunnel, exchange: Exchange) -> Response<Answer> {
         let mut record = self.record().await;
+        record.during(exchange);
         match self.open_through(&tunnel, &mut record).await {
             Err(refusal) => refuse(record, &refusal, &Entry::Direct),
             Ok(provider) => {
+                let mut opened = Response::new(Answer::ours(Bytes::new()));
+                mark(opened.headers_mut(), record.id());
                 self.drain.spawn(copy_through(upgrade, provider, record));
-                Response::new(Answer::ours(Bytes::new()))
+                opened
             }
         }
     }
@@ -110,11 +128,17 @@ impl Proxy {
         tunnel: &Tunnel,
         record: &mut Record,
     ) -> Result<TcpStream, Refusal> {
-        record.tunnelled(&tunnel.target);
-        if let Some(claim) = &tunnel.claim {
-            let identity = self.gate.identify(Some(claim)).await?;
-            record.identified(&identity, &self.workload);
-            self.gate.admit(&identity, &self.workload, &self.rules.current().bindings)?;
+        let rules = self.rules.current();
+        record.tunnelled(&tunnel.target, &rules.revision);
+        match self.gate.identify(tunnel.claim.as_ref()).await {
+            Ok(identity) => {
+                self.admit_through(&identity, &rules, record)?;
+                if tunnel.claim.is_some() {
+                    rules.policy.know(&identity.subject)?; // the default is for whoever names nobody
+                }
+            }
+            Err(identity::Error::Required) => {} // nothing goes in that could be somebody's
+            Err(error) => return Err(error.into()),
         }
         record.allowed_by("egress.tunnel");
         record.begin().await?;
@@ -124,11 +148,24 @@ impl Proxy {
         })
     }
 
+    /// Whoever names itself is held to what it names, here too.
+    fn admit_through(
+        &self,
+        identity: &Identity,
+        rules: &Ruleset,
+        record: &mut Record,
+    ) -> Result<(), Refusal> {
+        record.identified(identity, &self.workload);
+        self.gate.admit(identity, &self.workload, &rules.bindings)?;
+        record.admitted();
+        Ok(self.gate.pin(identity, &self.workload)?)
+    }
+
     async fn intercept(self, upgrade: OnUpgrade, tunnel: Tunnel) {
         let host = tunnel.target.host.clone();
         let Ok(upgraded) = upgrade.await else { return };
-        let served = match downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => self.enter(parts.io.into_inner(), parts.read_buf, tunnel).await,
+        let served = match downcast::<TokioIo<InOurWords<Prefixed<Seated>>>>(upgraded) {
+            Ok(parts) => self.enter(parts.io.into_inner().into_inner(), parts.read_buf, tunnel).await,
             Err(upgraded) => self.enter(TokioIo::new(upgraded), Bytes::new(), tunnel).await,
         };
         if let Err(error) = served {
@@ -145,8 +182,7 @@ impl Proxy {
         match timeout(self.limits.handshake_timeout, Opening::read(&mut io, read)).await?? {
             Opening::Closed => Ok(()),
             Opening::Plain(read) => {
-                let io = Prefixed::new(read, io);
-                connection::serve(self, io, Entry::Tunnel(tunnel), Protocol::Sniffed).await;
+                connection::sniff(self, io, read, Entry::Tunnel(tunnel)).await;
                 Ok(())
             }
             Opening::Tls { hello, name, read } => {

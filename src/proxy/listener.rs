@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, future::poll_fn, io, sync::Arc, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,9 +16,10 @@ use super::{
     Proxy,
     answer::Answer,
     arrival::Entry,
-    connection::{self, Protocol},
+    connection,
     metrics::Open,
     refusal::{Code, Refusal},
+    seat::Seated,
     serve::refuse,
 };
 use crate::drain::Drain;
@@ -65,17 +67,16 @@ impl Proxy {
     }
 
     async fn one(self, stream: TcpStream, door: Door, place: OwnedSemaphorePermit) {
-        let _open = Open::count(&self.metrics.connections);
+        let agent = Seated::new(stream, place, Open::count(&self.metrics.connections));
         match door {
             Door::Proxy => {
-                if speaks(&stream, self.limits.idle_timeout, &self.drain).await {
-                    connection::serve(&self, stream, Entry::Direct, Protocol::Sniffed).await;
+                if speaks(agent.stream(), self.limits.idle_timeout, &self.drain).await {
+                    connection::sniff(&self, agent, Bytes::new(), Entry::Direct).await;
                 }
             }
             // Boxed, so that the connections of the other listener need not have room for it.
-            Door::Transparent => Box::pin(self.redirected(stream)).await,
+            Door::Transparent => Box::pin(self.redirected(agent)).await,
         }
-        drop(place);
     }
 
     /// Tells an agent that there is no room, as far as there is room for that. A redirected one is closed: it most

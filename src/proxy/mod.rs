@@ -28,10 +28,12 @@ mod record;
 mod refusal;
 mod refusals;
 mod scrub;
+mod seat;
 mod serve;
 pub mod strip;
 mod transparent;
 pub mod upstream;
+mod visit;
 mod websocket;
 
 use std::{collections::HashMap, net::SocketAddr, ops::Deref, sync::Arc, time::Duration};
@@ -105,8 +107,8 @@ pub struct Limits {
     /// How long an agent may take for a TLS handshake.
     #[serde(with = "crate::duration")]
     pub handshake_timeout: Duration,
-    /// How long an agent's connection may be silent before its first byte; in HTTP/1.1 also between requests or within a
-    /// request's head.
+    /// How long an agent's connection may be silent before its first byte, or open without a request (in HTTP/2 up to twice
+    /// that); in HTTP/1.1 also within a request's head.
     #[serde(with = "crate::duration")]
     pub idle_timeout: Duration,
     /// How long open requests may take to finish when the proxy stops.

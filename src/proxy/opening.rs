@@ -6,10 +6,13 @@ use bytes::{Bytes, BytesMut};
 use rustls::server::{Accepted, Acceptor};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::connection::Protocol;
 use crate::host::Host;
 
 /// The first byte of a TLS handshake record (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+/// How an HTTP/2 connection begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Enough for most `ClientHello`s in one read.
 const FIRST_READ: usize = 2048;
 /// No `ClientHello` is longer (RFC 8446 §4: a handshake message may be; rustls takes none).
@@ -84,6 +87,23 @@ impl Opening {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             }
+        }
+    }
+}
+
+/// Reads until it is told whether HTTP/2 is spoken, which announces itself by its preface (RFC 9113 §3.4), beginning
+/// with what was read before. Nothing is read that ended before its first byte.
+pub(super) async fn announced<I>(io: &mut I, read: Bytes) -> io::Result<(Protocol, Bytes)>
+where
+    I: AsyncRead + Unpin,
+{
+    let mut read = BytesMut::from(read);
+    loop {
+        if read.starts_with(PREFACE) {
+            return Ok((Protocol::H2, read.freeze()));
+        }
+        if !PREFACE.starts_with(&read) || more(io, &mut read).await? == 0 {
+            return Ok((Protocol::H1, read.freeze()));
         }
     }
 }

@@ -34,6 +34,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {
         let taken = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix[..taken]);
         self.prefix.advance(taken);
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new(); // else it stays in memory as long as the connection does
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -15,6 +15,7 @@ use super::{
     metrics::Metrics,
     refusal::{Code, Refusal},
     strip::Stripped,
+    visit::Exchange,
 };
 use crate::{
     audit::{Decision, Event, Kind, RequestPath, Slot, Took},
@@ -38,6 +39,9 @@ pub(super) struct Record {
     bytes_in: ByteCount,
     late: Late,
     bytes_out: u64,
+    admitted: bool,
+    /// Ends with it.
+    exchange: Option<Exchange>,
 }
 
 impl Record {
@@ -56,6 +60,8 @@ impl Record {
             bytes_in: ByteCount::default(),
             late: Late::default(),
             bytes_out: 0,
+            admitted: false,
+            exchange: None,
         })
     }
 
@@ -88,6 +94,22 @@ impl Record {
         self.bytes_out += bytes as u64;
     }
 
+    /// The exchange that goes on until the record ends.
+    pub(super) fn during(&mut self, exchange: Exchange) {
+        self.exchange = Some(exchange);
+    }
+
+    /// What was tried, where it has no single reading.
+    pub(super) fn attempted(&mut self, method: &Method, target: Option<&Target>) {
+        self.event.method = Some(method.clone());
+        self.led_to(target);
+    }
+
+    /// Where its connection leads, where that is all there is.
+    pub(super) fn led_to(&mut self, target: Option<&Target>) {
+        self.event.host = target.cloned();
+    }
+
     /// What was asked, in its one reading.
     pub(super) fn arrived(&mut self, arrival: &Arrival) {
         self.event.method = Some(arrival.method.clone());
@@ -97,9 +119,9 @@ impl Record {
     }
 
     /// A tunnel that is passed through.
-    pub(super) fn tunnelled(&mut self, target: &Target) {
-        self.event.method = Some(Method::CONNECT);
-        self.event.host = Some(target.clone());
+    pub(super) fn tunnelled(&mut self, target: &Target, revision: &Arc<str>) {
+        self.attempted(&Method::CONNECT, Some(target));
+        self.event.policy_revision = Some(Arc::clone(revision));
     }
 
     /// Who asked.
@@ -112,6 +134,11 @@ impl Record {
         self.event.chain.clone_from(&identity.chain);
         self.event.delegation.clone_from(&identity.delegation);
         self.event.workload = Some(super::workload_text(workload));
+    }
+
+    /// They may speak for whom they name.
+    pub(super) const fn admitted(&mut self) {
+        self.admitted = true;
     }
 
     /// What of, and by which policy it will be decided.
@@ -244,7 +271,7 @@ impl Drop for Record {
             // Nothing was answered: an agent that hung up, or a panic.
             self.event.error.get_or_insert(Cow::Borrowed("interrupted"));
         }
-        self.metrics.finished(&self.event, total, self.waited);
+        self.metrics.finished(&self.event, self.admitted, total, self.waited);
         if let Some(slot) = self.slot.take() {
             slot.emit(std::mem::take(&mut self.event));
         }

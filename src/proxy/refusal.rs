@@ -120,13 +120,20 @@ struct Told {
     detail: String,
     members: Map<String, Value>,
     headers: HeaderMap,
+    status: StatusCode,
 }
 
 impl Refusal {
     /// A refusal with a sentence that an agent can act on.
     #[must_use]
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        let mut told = Told { code, detail: detail.into(), members: Map::new(), headers: HeaderMap::new() };
+        let mut told = Told {
+            code,
+            detail: detail.into(),
+            members: Map::new(),
+            headers: HeaderMap::new(),
+            status: code.status(),
+        };
         if code.status() == StatusCode::SERVICE_UNAVAILABLE {
             told.headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -139,10 +146,26 @@ impl Refusal {
         Self::new(Code::BadRequest, format!("bad_request: {why}")).with("why", why.to_string())
     }
 
+    /// A head that is too long (RFC 6585 §5).
+    #[must_use]
+    pub(super) fn long_head(limit: usize) -> Self {
+        let why = format!(
+            "the request's head is longer than limits.header_bytes ({limit}), or has more than 100 fields in HTTP/1.1"
+        );
+        Self::bad_request(why).with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    }
+
     /// Adds a member to the problem document.
     #[must_use]
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.members.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Refuses with a status of its own, where HTTP has one that says more.
+    #[must_use]
+    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = status;
         self
     }
 
@@ -171,8 +194,7 @@ impl Refusal {
     pub(super) fn into_response(self, action: ActionId, addressed_to_proxy: bool) -> Response<Bytes> {
         let asks_identity = matches!(self.0.code, Code::IdentityRequired | Code::IdentityInvalid);
         let proxy_auth = asks_identity && addressed_to_proxy;
-        let status =
-            if proxy_auth { StatusCode::PROXY_AUTHENTICATION_REQUIRED } else { self.0.code.status() };
+        let status = if proxy_auth { StatusCode::PROXY_AUTHENTICATION_REQUIRED } else { self.0.status };
         let body = Bytes::from(self.document(status, action));
         let mut response = Response::new(body);
         *response.status_mut() = status;

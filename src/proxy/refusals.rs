@@ -13,7 +13,7 @@ use crate::{
     host::Host,
     id::{AccountKey, Scope},
     identity,
-    policy::{Denial, Permit, Why},
+    policy::{Denial, NoRole, Permit, RuleId, Why},
 };
 
 impl From<identity::Error> for Refusal {
@@ -34,6 +34,13 @@ impl From<identity::Error> for Refusal {
                 .with("pinned", json!({"tenant": pinned.tenant, "user": pinned.user})),
             Error::Unavailable => Self::new(Code::PolicyUnavailable, sentence(Code::PolicyUnavailable)),
         }
+    }
+}
+
+impl From<NoRole> for Refusal {
+    fn from(error: NoRole) -> Self {
+        Self::new(Code::PolicyDenied, format!("policy_denied: {error}"))
+            .with("rule", RuleId::by_default().to_string())
     }
 }
 

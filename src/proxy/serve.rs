@@ -5,7 +5,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     record::{self, Record},
     refusal::{Code, Refusal},
     upstream::{self, Endpoint},
+    visit::Exchange,
     websocket,
 };
 use crate::{
@@ -31,8 +33,11 @@ use crate::{
 
 impl Proxy {
     /// Answers one request: with the provider's answer, or with a refusal that says what to do.
-    pub(super) async fn serve(&self, entry: &Entry, request: Request<Incoming>) -> Response<Answer> {
+    pub(super) async fn serve(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Answer> {
+        let visit = exchange.visit();
+        let entry = &visit.entry;
         let mut record = self.record().await;
+        record.during(exchange);
         let (mut parts, body) = request.into_parts();
         let back = Back::read(&mut parts);
         match self.way(entry, parts, body, &mut record).await {
@@ -61,7 +66,14 @@ impl Proxy {
         if !record.is_recordable() {
             return Err(record::unrecordable());
         }
-        let arrival = Arrival::read(entry, &parts)?;
+        let read = check_length(&parts, self.limits.header_bytes).and_then(|()| Arrival::read(entry, &parts));
+        let arrival = match read {
+            Ok(arrival) => arrival,
+            Err(refusal) => {
+                self.attempted(entry, &parts, record).await;
+                return Err(refusal);
+            }
+        };
         record.arrived(&arrival);
         if internal::is_ours(&arrival.host) {
             let asked = internal::Asked { entry, arrival: &arrival, headers: &parts.headers, body };
@@ -110,16 +122,22 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Arc<Identity>, Refusal> {
         let own = crate::identity::claimed(headers)?;
-        let claim = match (&own, entry) {
-            (Some(claim), _) => Some(claim),
-            (None, Entry::Tunnel(tunnel)) => tunnel.claim.as_ref(),
-            (None, Entry::Direct | Entry::Redirected(_)) => None,
-        };
-        let identity = self.gate.identify(claim).await?;
+        let identity = self.gate.identify(own.as_ref().or_else(|| entry.claim())).await?;
         record.identified(&identity, &self.workload);
         self.gate.admit(&identity, &self.workload, bindings)?;
+        record.admitted();
         self.gate.pin(&identity, &self.workload)?;
         Ok(identity)
+    }
+
+    /// Records what can be told of a request that has no single reading: who sent it, by what, and where its
+    /// connection leads.
+    async fn attempted(&self, entry: &Entry, parts: &Parts, record: &mut Record) {
+        record.attempted(&parts.method, entry.target());
+        let own = crate::identity::claimed(&parts.headers).ok().flatten();
+        if let Ok(identity) = self.gate.identify(own.as_ref().or_else(|| entry.claim())).await {
+            record.identified(&identity, &self.workload);
+        }
     }
 
     async fn resolve(
@@ -136,6 +154,15 @@ impl Proxy {
         let endpoint = place.endpoint(&credential)?;
         Ok((credential, endpoint))
     }
+}
+
+/// Holds heads to their limit: those of HTTP/2 counted as its `SETTINGS_MAX_HEADER_LIST_SIZE` is (RFC 9113 §6.5.2), those of
+/// HTTP/1 as they are written, where the parser may take more that comes at once.
+fn check_length(parts: &Parts, limit: usize) -> Result<(), Refusal> {
+    let around = if parts.version == Version::HTTP_2 { 32 } else { ": \r\n".len() };
+    let of_field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + around;
+    let length = parts.headers.iter().map(of_field).sum::<usize>();
+    if length <= limit { Ok(()) } else { Err(Refusal::long_head(limit)) }
 }
 
 /// What a request that was not refused is answered with.
@@ -184,17 +211,22 @@ impl Back {
 }
 
 /// The answer to a refused request; its record ends here.
-pub(super) fn refuse(mut record: Box<Record>, refusal: &Refusal, entry: &Entry) -> Response<Answer> {
+pub(super) fn refuse(record: Box<Record>, refusal: &Refusal, entry: &Entry) -> Response<Answer> {
+    refused(record, refusal, entry).map(Answer::ours)
+}
+
+/// The same, as it is sent.
+pub(super) fn refused(mut record: Box<Record>, refusal: &Refusal, entry: &Entry) -> Response<Bytes> {
     let id = record.id();
-    let response = refusal.clone().into_response(id, entry.addresses_proxy());
+    let mut response = refusal.clone().into_response(id, entry.addresses_proxy());
     record.refused(refusal, response.status().as_u16());
     record.sent(response.body().len());
-    let mut response = response.map(Answer::ours);
     mark(response.headers_mut(), id);
     response
 }
 
-fn mark(headers: &mut HeaderMap, id: ActionId) {
+/// Names the action in an answer.
+pub(super) fn mark(headers: &mut HeaderMap, id: ActionId) {
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         headers.insert(ACTION, value);
     }

@@ -7,7 +7,7 @@
 use std::{io, net::SocketAddr};
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{Method, header};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,11 +18,11 @@ use tokio::{
 use super::{
     Proxy,
     arrival::{Entry, Opened, Tunnel},
-    connect,
-    connection::{self, Protocol},
+    connect, connection,
     opening::{Opening, more},
     place,
     prefixed::Prefixed,
+    seat::Seated,
     serve::refuse,
 };
 use crate::host::{Authority, Host, Target};
@@ -35,9 +35,9 @@ const FIELDS: usize = 64;
 
 impl Proxy {
     /// Serves a connection that came to the listener for redirected ones.
-    pub(super) async fn redirected(&self, stream: TcpStream) {
-        let Some(original) = self.original_destination(&stream) else {
-            connection::serve(self, stream, Entry::Redirected(None), Protocol::Sniffed).await;
+    pub(super) async fn redirected(&self, stream: Seated) {
+        let Some(original) = self.original_destination(stream.stream()) else {
+            connection::sniff(self, stream, Bytes::new(), Entry::Redirected(None)).await;
             return;
         };
         match self.listed_at(original).await {
@@ -74,7 +74,7 @@ impl Proxy {
         None
     }
 
-    async fn open_redirected(&self, mut stream: TcpStream, original: SocketAddr) {
+    async fn open_redirected(&self, mut stream: Seated, original: SocketAddr) {
         let limit = self.limits.handshake_timeout;
         match timeout(limit, Opening::read(&mut stream, Bytes::new())).await {
             Ok(Ok(Opening::Closed)) => {}
@@ -102,7 +102,7 @@ impl Proxy {
 
     /// HTTP without TLS. Each request names its host; only where some host passes through at this port does the
     /// first one decide for the connection.
-    async fn plain(&self, mut stream: TcpStream, read: Bytes, original: SocketAddr) {
+    async fn plain(&self, mut stream: Seated, read: Bytes, original: SocketAddr) {
         let port = original.port();
         let mut read = read;
         if self.tunnels.iter().any(|pattern| pattern.port() == Some(port)) {
@@ -118,12 +118,11 @@ impl Proxy {
                 return self.pass_redirected(read, stream, target).await;
             }
         }
-        let io = Prefixed::new(read, stream);
-        connection::serve(self, io, Entry::Redirected(Some(original)), Protocol::Sniffed).await;
+        connection::sniff(self, stream, read, Entry::Redirected(Some(original))).await;
     }
 
     /// Passes a connection through to a listed host, at an address that we resolved.
-    async fn pass_redirected(&self, read: Bytes, stream: TcpStream, target: Target) {
+    async fn pass_redirected(&self, read: Bytes, stream: Seated, target: Target) {
         let mut record = self.record().await;
         let tunnel = Tunnel { target, opened: Opened::Redirect, sni: None, tls: false, claim: None };
         match self.open_through(&tunnel, &mut record).await {
@@ -146,7 +145,8 @@ impl Proxy {
     /// Records that a connection was refused which nothing could be answered on.
     async fn unnamed(&self, original: SocketAddr, why: &str) {
         let mut record = self.record().await;
-        record.tunnelled(&Target { host: Host::Ip(original.ip()), port: original.port() });
+        let target = Target { host: Host::Ip(original.ip()), port: original.port() };
+        record.attempted(&Method::CONNECT, Some(&target));
         let refusal = place::unnamed(original, why);
         tracing::info!(%original, detail = refusal.detail(), "a redirected connection was refused");
         drop(refuse(record, &refusal, &Entry::Redirected(Some(original))));

@@ -4,6 +4,7 @@ mod expect;
 mod forms;
 mod grpc;
 mod identities;
+mod idle;
 mod reuse;
 mod stop;
 mod tunnels;

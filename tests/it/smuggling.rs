@@ -13,7 +13,7 @@ use keybearer::id::Principal;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::support::{
-    raw::{OK, Raw, message},
+    raw::{OK, Raw, Script, message},
     stage::{Stage, Staging, account},
 };
 
@@ -84,7 +84,12 @@ enum Form {
 
 impl Wire {
     async fn open() -> Self {
-        let raw = Raw::start(OK).await;
+        Self::before(OK).await
+    }
+
+    /// Before a provider that does this.
+    async fn before(script: Script) -> Self {
+        let raw = Raw::start(script).await;
         let staging = Staging {
             policies: vec![("policy.yaml", POLICY.to_owned())],
             resolve: vec![("wire.test".to_owned(), raw.address())],
@@ -112,12 +117,16 @@ impl Wire {
         assert_eq!(sent, expected);
     }
 
-    /// The statuses of all answers until the proxy closed.
-    async fn exchange(&self, form: Form, payload: &[u8]) -> Vec<u16> {
-        let mut stream = match form {
+    async fn opened(&self, form: Form) -> TcpStream {
+        match form {
             Form::Absolute => TcpStream::connect(self.stage.proxy()).await.unwrap(),
             Form::Origin => self.stage.connected("wire.test:80", "").await,
-        };
+        }
+    }
+
+    /// The statuses of all answers until the proxy closed.
+    async fn exchange(&self, form: Form, payload: &[u8]) -> Vec<u16> {
+        let mut stream = self.opened(form).await;
         stream.write_all(payload).await.unwrap();
         let mut statuses = Vec::new();
         while let Some(answer) = message(&mut stream).await {

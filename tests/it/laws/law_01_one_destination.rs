@@ -114,6 +114,7 @@ async fn connect_and_its_own_host_header_name_one_destination() {
         "api.crm.test:8443",
         "user@api.crm.test",
         "api.crm.test.evil",
+        "api.crm.test\r\nHost: other.crm.test",
     ] {
         let answer = wire::by_hand(
             &stage,

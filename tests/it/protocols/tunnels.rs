@@ -86,3 +86,29 @@ async fn nothing_but_the_listed_host_and_port_is_passed_through() {
     assert_eq!(answer.error().as_deref(), Some("destination_denied"));
     assert_eq!(stage.provider.requests().len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_named_is_held_to_it() {
+    let config =
+        "  tunnel: [\"*.pipe.test\"]\nidentity: {mode: open, default: {tenant: acme, role: researcher}}\n";
+    let staging = Staging { config: config.to_owned(), names: vec![PIPE.to_owned()], ..Staging::default() };
+    let stage = Stage::set(staging).await;
+    let connect = async |identity: &str| {
+        let (status, head, _) = stage.connect("files.pipe.test:443", identity).await;
+        (status, head)
+    };
+    let (status, head) = connect("").await;
+    assert!(status == 200 && head.contains("keybearer-action: "), "{head}");
+    while stage.actions().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let event = stage.last_action().await;
+    assert_eq!((&event["tenant"], &event["role"]), (&"acme".into(), &"researcher".into()), "the default");
+    assert_eq!(event["policy_revision"].as_str().unwrap().len(), 12);
+
+    assert_eq!(connect("Agent-Identity: tenant=acme, role=researcher, chain=run-7\r\n").await.0, 200);
+    let (status, head) = connect("Agent-Identity: tenant=globex, role=researcher, chain=run-7\r\n").await;
+    assert!(status == 409 && head.contains("details=\"identity_drift\""), "{head}");
+    let (status, head) = connect("Agent-Identity: tenant=acme, role=nobody\r\n").await;
+    assert!(status == 403 && head.contains("details=\"policy_denied\""), "{head}");
+}

@@ -124,3 +124,22 @@ async fn an_agent_beyond_the_last_place_is_told_so() {
     assert_eq!(stage.provider.requests().len(), 1);
     assert_eq!(first.call(request(echo).body(Body::default()).unwrap()).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_keeps_its_place() {
+    let stage = with("limits: {connections: 2}\n").await;
+    let opened = [
+        stage.connected("api.crm.test:443", "").await,
+        stage
+            .tls(stage.connected("api.crm.test:443", "").await, "api.crm.test", &["h2"])
+            .await
+            .into_inner()
+            .0,
+    ];
+    let (status, head, _) = stage.connect("api.crm.test:443", "").await;
+    assert!(status == 503 && head.contains("details=\"overloaded\""), "{head}");
+    drop(opened);
+    while stage.connect("api.crm.test:443", "").await.0 == 503 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -234,6 +234,27 @@ async fn two_destinations_in_one_request_are_misdirected() {
             .header("agent-identity", super::identity("acme", "researcher"));
         let answer = connection.call(request.body(super::Body::default()).unwrap()).await;
         refusal.check(&stage, &answer).await;
+        let event = stage.last_action().await;
+        assert_eq!((&event["tenant"], &event["method"]), (&"acme".into(), &"GET".into()), "{way:?}");
+        assert_eq!(event["host"].as_str(), matches!(way, Way::Tunnel(_)).then_some(HOST), "{way:?}");
+    }
+    assert_eq!(stage.provider.requests().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_is_too_long_is_refused_in_either_version() {
+    let stage = stage().await;
+    let why = "the request's head is longer than limits.header_bytes (65536), or has more than 100 fields in HTTP/1.1";
+    let refusal = Refusal {
+        status: 431,
+        code: "bad_request",
+        proxy_error: "http_request_error",
+        members: json!({"why": why}),
+    };
+    for way in Way::ALL {
+        let long = "x".repeat(70_000);
+        let asked = Asked::of("acme", "researcher", "GET", "/echo").with("x-long", &long);
+        refusal.check(&stage, &way.ask(&stage, &asked).await).await;
     }
     assert_eq!(stage.provider.requests().len(), 0);
 }

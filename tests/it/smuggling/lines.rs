@@ -1,10 +1,13 @@
 //! Where a line, a field and a request end (RFC 9112 §2, §3 and §5).
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::{
     Case,
     Follows::{No, Yes},
-    Form, Wire, case,
+    Form, Wire, case, filled,
 };
+use crate::support::raw::{Script, message};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_has_one_reading_or_is_refused() {
@@ -123,19 +126,45 @@ async fn a_target_inside_a_tunnel_is_the_tunnels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_http_is_on_record_too() {
+async fn what_is_not_http_is_refused_in_our_words_and_on_record() {
     let wire = Wire::open().await;
-    for (bytes, status) in [
-        ("GET / HTP/1.1\r\n\r\n".to_owned(), 400),
-        (format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(70_000)), 431),
-    ] {
-        assert_eq!(wire.exchange(Form::Absolute, bytes.as_bytes()).await, [status]);
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: a\r\n".repeat(101));
+    for (bytes, status) in [("GET / HTP/1.1\r\n\r\n", 400), (&*many, 431)] {
+        for form in [Form::Absolute, Form::Origin] {
+            let mut stream = wire.opened(form).await;
+            let after = filled("GET {U} HTTP/1.1\r\n{H}\r\n", form, 0);
+            stream.write_all(after.as_bytes()).await.unwrap();
+            assert!(message(&mut stream).await.unwrap().starts_with(b"HTTP/1.1 200 "));
+            stream.write_all(bytes.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+            assert!(
+                head.contains("details=\"bad_request\"") && head.contains("connection: close"),
+                "{answer}"
+            );
+            assert_eq!((&problem["error"], &problem["status"]), (&"bad_request".into(), &status.into()));
+            let event = wire.stage.action(problem["action_id"].as_str().unwrap()).await;
+            assert_eq!((&event["error"], &event["decision"]), (&"bad_request".into(), &"deny".into()));
+            let led_to = matches!(form, Form::Origin).then_some("wire.test:80");
+            assert_eq!((&event["status"], event["host"].as_str()), (&status.into(), led_to));
+        }
     }
-    // The events are emitted after the answers.
-    while wire.stage.actions().await.len() < 2 {
-        tokio::task::yield_now().await;
-    }
-    for event in wire.stage.actions().await {
-        assert_eq!((&event["error"], &event["decision"]), (&"bad_request".into(), &"deny".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_says_is_never_taken_for_ours() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 28\r\n\r\nHTTP/1.1 400 Bad Request\r\n\r\n";
+    let wire = Wire::before(Script::Answer(answer)).await;
+    let mut stream = wire.opened(Form::Absolute).await;
+    for number in 0..3 {
+        stream
+            .write_all(filled("GET {U} HTTP/1.1\r\n{H}\r\n", Form::Absolute, number).as_bytes())
+            .await
+            .unwrap();
+        let answer = message(&mut stream).await.unwrap();
+        assert!(answer.ends_with(b"\r\n\r\nHTTP/1.1 400 Bad Request\r\n\r\n"), "{number}");
     }
 }
