@@ -1,5 +1,6 @@
 //! What is spoken on both sides, in every way in, and that nothing of it is lost between them.
 
+mod endings;
 mod expect;
 mod forms;
 mod grpc;

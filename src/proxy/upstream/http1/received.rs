@@ -100,6 +100,15 @@ impl Body for Received {
             }
             match ready!(this.poll_more(cx)) {
                 Ok(0) if matches!(this.framing, Framing::UntilEnd) => return this.end(),
+                // TLS ended without close_notify, which is how many a small server closes. nginx, HAProxy and Envoy take
+                // it for the end, too. Whoever can cut the connection can so cut the answer short (RFC 9112 §9.8), which
+                // an answer without a length has to live with: with a length or chunks it is an error.
+                Err(error)
+                    if error.kind() == ErrorKind::UnexpectedEof
+                        && matches!(this.framing, Framing::UntilEnd) =>
+                {
+                    return this.end();
+                }
                 Ok(0) => return Poll::Ready(Some(Err(ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
