@@ -5,7 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,6 +20,10 @@ use crate::credential::{Credential, Needles};
 
 /// How long bytes are held back that could be the beginning of an echoed secret, when nothing follows them.
 pub(super) const HOLD: Duration = Duration::from_millis(25);
+
+/// How long an answer that the provider broke off is kept open. What came of it is still in the hands of whoever writes to
+/// the agent: HTTP/1.1 has not begun to write while it is told of an error, and HTTP/2 takes back what it has not written.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// The body of an answer.
 pub(super) struct Answer(Kind);
@@ -37,9 +41,16 @@ struct Theirs {
     /// What comes after the bytes that were held back at the end.
     trailers: Option<HeaderMap>,
     hold: Option<Pin<Box<Sleep>>>,
+    broken: Option<Broken>,
     credential: Arc<Credential>,
     frozen: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     record: Box<Record>,
+}
+
+/// Why the provider's body ended before its end, to be told when what came of it has left.
+struct Broken {
+    error: io::Error,
+    linger: Pin<Box<Sleep>>,
 }
 
 impl Answer {
@@ -59,6 +70,7 @@ impl Answer {
             needles,
             trailers: None,
             hold: None,
+            broken: None,
             credential,
             frozen: None,
             record,
@@ -74,13 +86,17 @@ impl Theirs {
         if self.credential.ended().is_cancelled() {
             return self.end_frozen();
         }
+        if self.broken.is_some() {
+            return self.poll_broken(cx);
+        }
         loop {
             let data = match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => return self.poll_waiting(cx),
                 Poll::Ready(None) => self.scrubber.finish(),
                 Poll::Ready(Some(Err(error))) => {
                     self.record.broke_off("upstream_unreachable");
-                    return Poll::Ready(Some(Err(io::Error::other(error))));
+                    self.broken = Some(Broken { error, linger: Box::pin(sleep(LINGER)) });
+                    return self.poll_broken(cx);
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
@@ -121,6 +137,17 @@ impl Theirs {
             }
         }
         Poll::Pending
+    }
+
+    /// After the provider broke off: first what was held back goes on, and only when it had its time to leave, the error.
+    fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if self.scrubber.may_let_go() {
+            let data = self.scrubber.let_go();
+            return Poll::Ready(Some(Ok(self.counted(data))));
+        }
+        let Some(Broken { linger, .. }) = &mut self.broken else { return Poll::Ready(None) };
+        ready!(linger.as_mut().poll(cx));
+        Poll::Ready(self.broken.take().map(|broken| Err(broken.error)))
     }
 
     fn end_frozen(&mut self) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {

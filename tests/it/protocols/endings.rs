@@ -60,3 +60,24 @@ async fn an_answer_without_a_length_ends_with_its_connection_however_tls_ends() 
         assert_eq!(answer.headers["x-a"], "1");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_an_answer_that_breaks_off_reaches_the_agent() {
+    let stage = before(Script::AnswerAndClose("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n1234567")).await;
+    for alpn in AGENTS {
+        let asked = (0..40).map(async |_| {
+            let mut agent = tunnel(&stage, alpn).await;
+            let response = agent.send(empty(request(&agent, "GET", "/echo"))).await.unwrap();
+            let id = response.headers()["keybearer-action"].to_str().unwrap().to_owned();
+            assert_eq!(response.status(), 200);
+            let mut body = response.into_body();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "1234567", "{alpn}");
+            assert!(body.frame().await.unwrap().is_err());
+            id
+        });
+        for id in futures_util::future::join_all(asked).await {
+            let event = stage.action(&id).await;
+            assert_eq!((&event["error"], &event["bytes_out"]), (&"upstream_unreachable".into(), &7.into()));
+        }
+    }
+}
