@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 use tower::ServiceExt;
 
 use super::{
@@ -75,6 +75,8 @@ pub(super) fn answer(
         // Nobody asked for it: an answer of this status would end the HTTP connection to the agent.
         parts.status = StatusCode::BAD_GATEWAY;
     }
+    // Ours, not the provider's (RFC 9110 §2.5). By its 1.0 an agent could not tell a stream's end from its being cut off.
+    parts.version = Version::HTTP_11;
     parts.extensions.clear();
     Response::from_parts(parts, Answer::theirs(body, credential, record))
 }

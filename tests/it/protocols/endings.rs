@@ -62,6 +62,17 @@ async fn an_answer_without_a_length_ends_with_its_connection_however_tls_ends() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_of_the_proxys_own_version() {
+    let stage = before(Script::AnswerAndClose("HTTP/1.0 200 OK\r\n\r\nbody")).await;
+    let mut agent = tunnel(&stage, "http/1.1").await;
+    let response = agent.send(empty(request(&agent, "GET", "/echo"))).await.unwrap();
+    assert_eq!(response.version(), http::Version::HTTP_11);
+    // So that its end can be told from its being cut off.
+    assert_eq!(response.headers()["transfer-encoding"], "chunked");
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "body");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_came_of_an_answer_that_breaks_off_reaches_the_agent() {
     let stage = before(Script::AnswerAndClose("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n1234567")).await;
     for alpn in AGENTS {
