@@ -32,6 +32,7 @@ pub(super) async fn send(
 ) -> Result<Response<upstream::Body>, Refusal> {
     let started = Instant::now();
     let host = outbound.host().clone();
+    let switches = outbound.is_upgrade();
     let answered = within(limit, &record.bytes_in(), upstream.clone().oneshot(outbound)).await;
     let response = answered.and_then(|response| response).map_err(|error| {
         if record.bytes_in().was_cut() {
@@ -40,6 +41,10 @@ pub(super) async fn send(
         tracing::warn!(action = %record.id(), %host, error = error_chain(&error), "no answer from the provider");
         refusal(&error, &host, limit)
     })?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !switches {
+        // What follows would be no HTTP, neither from the provider nor to the agent. Dropped, the connection is closed.
+        return Err(refusal(&upstream::Error::Unasked, &host, limit));
+    }
     record.answered(response.status().as_u16(), started.elapsed());
     Ok(response)
 }
@@ -71,10 +76,6 @@ pub(super) fn answer(
     let (mut parts, body) = response.into_parts();
     strip::answer_head(&mut parts.headers);
     scrub::headers(&mut parts.headers, credential.needles());
-    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked for it: an answer of this status would end the HTTP connection to the agent.
-        parts.status = StatusCode::BAD_GATEWAY;
-    }
     // Ours, not the provider's (RFC 9110 §2.5). By its 1.0 an agent could not tell a stream's end from its being cut off.
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
@@ -88,6 +89,13 @@ pub(super) fn refusal(error: &upstream::Error, host: &Host, limit: Duration) -> 
         Error::Address(refused) => return place::address_refused(host, refused),
         Error::Resolve(_) => (Code::UpstreamUnreachable, format!("the name {host} could not be resolved")),
         Error::Connect(_) => (Code::UpstreamUnreachable, format!("{host} did not accept the connection")),
+        Error::Unreadable(why) => {
+            (Code::UpstreamUnreachable, format!("{host} answered what cannot be used: {why}"))
+        }
+        Error::Unasked => (
+            Code::UpstreamUnreachable,
+            format!("{host} switched to another protocol, which nobody asked for"),
+        ),
         Error::Http(_) => (Code::UpstreamUnreachable, format!("{host} broke off before it answered")),
         Error::Tls(_) => (
             Code::UpstreamTls,

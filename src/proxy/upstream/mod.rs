@@ -63,6 +63,12 @@ impl Outbound {
         &self.endpoint.target.host
     }
 
+    /// Whether it asks for another protocol.
+    #[must_use]
+    pub const fn is_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
     /// The same request once more, where it has no body and no protocol to switch to.
     pub(super) fn repeated(&self) -> Option<Request<RequestBody>> {
         if self.upgrade || !http_body::Body::is_end_stream(self.request.body()) {
@@ -97,7 +103,13 @@ pub enum Error {
     /// The handshake failed or the certificate is not for this name.
     #[error("the TLS handshake failed")]
     Tls(#[source] std::io::Error),
-    /// The provider broke off or does not speak HTTP.
+    /// The provider answered what is no HTTP, or has two readings.
+    #[error("{0}")]
+    Unreadable(&'static str),
+    /// The provider switched to another protocol unasked.
+    #[error("the provider switched protocols unasked")]
+    Unasked,
+    /// The provider broke off.
     #[error("the exchange broke off")]
     Http(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Nothing came within the limit.

@@ -27,7 +27,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::{
     Endpoint, Error, Outbound,
-    http1::{Broken, Connection, Received},
+    http1::{Connection, MAX_FIELDS, Received},
     io::Io,
 };
 use crate::{
@@ -131,9 +131,13 @@ impl Pool {
         connections: &Connections,
     ) -> Result<Response<Body>, Error> {
         let (io, _) = self.dial(endpoint, &tenant.h1_only).await?;
-        let broken = |error| Error::Http(Box::new(error));
+        let broken = |error: hyper::Error| match error.is_parse() {
+            true => Error::Unreadable("the answer cannot be read as HTTP"),
+            false => Error::Http(Box::new(error)),
+        };
+        let mut builder = upgradable::Builder::new();
         let (mut sender, connection) =
-            upgradable::Builder::new().handshake(TokioIo::new(io)).await.map_err(broken)?;
+            builder.max_headers(MAX_FIELDS).handshake(TokioIo::new(io)).await.map_err(broken)?;
         self.shared.drain.detach(connection.with_upgrades().map(drop));
         connections.address(&mut request, Version::HTTP_11);
         let response = sender.send_request(request).await.map_err(broken)?;
@@ -359,9 +363,9 @@ impl Sender {
                 let is_repeatable = is_reused && is_repeatable(&request);
                 match connection.exchange(&mut request, &connections.host).await {
                     Ok(response) => Ok(response.map(|body| Body::http1(body, connections))),
-                    Err(Broken { unanswered, error }) => Err(Unsent {
-                        request: (is_repeatable && unanswered).then(|| Box::new(request)),
-                        error: Error::Http(Box::new(error)),
+                    Err(broken) => Err(Unsent {
+                        request: (is_repeatable && broken.unanswered).then(|| Box::new(request)),
+                        error: broken.into(),
                     }),
                 }
             }

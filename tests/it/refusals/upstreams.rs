@@ -68,6 +68,23 @@ async fn a_provider_that_closes_or_speaks_something_else_is_unreachable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_used_is_told_as_what_it_is() {
+    for (answer, says) in [
+        ("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "nobody asked for"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", "two lengths"),
+        ("SSH-2.0-OpenSSH_9.9\r\n", "cannot be read as HTTP"),
+    ] {
+        let raw = Raw::start(Script::Answer(answer)).await;
+        let stage = stage(true, &[("broken.test", raw.address())], "").await;
+        refused(&stage, "broken.test", 502, "upstream_unreachable", "destination_unavailable").await;
+        let asked = Asked::of("acme", "scout", "GET", "/look").at("broken.test");
+        let detail = Way::Absolute.ask(&stage, &asked).await.json()["detail"].take();
+        assert!(detail.as_str().unwrap().contains(says), "{detail}");
+        raw.closed(4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_may_have_been_carried_out_is_not_sent_twice() {
     let raw = Raw::start(Script::Close).await;
     let stage = stage(true, &[("broken.test", raw.address())], "").await;

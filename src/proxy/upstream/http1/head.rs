@@ -8,8 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use super::{chunks::Chunks, invalid};
 use crate::proxy::listed::is_listed;
 
-/// As many fields as hyper takes of an agent.
-const MAX_FIELDS: usize = 100;
+/// As many fields as most answers have, by far. There is room for them on the stack.
+const FIELDS: usize = 100;
+/// More than providers send, cookies and policies of a page included.
+pub(in crate::proxy::upstream) const MAX_FIELDS: usize = 1024;
 /// What the agent gets besides: the action's id, timings.
 const ADDED: usize = 2;
 
@@ -41,18 +43,18 @@ impl Head {
         if read.is_empty() {
             return Ok(None);
         }
-        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut parsed = httparse::Response::new(&mut []);
-        let parser = httparse::ParserConfig::default();
-        let status = parser.parse_response_with_uninit_headers(&mut parsed, read, &mut fields);
-        let length = match status.map_err(|_| invalid("the answer cannot be read as HTTP"))? {
-            httparse::Status::Partial => return Ok(None),
-            httparse::Status::Complete(length) => length,
+        let parsed = match Parsed::of(read, &mut [const { MaybeUninit::uninit() }; FIELDS]) {
+            Err(httparse::Error::TooManyHeaders) => {
+                Parsed::of(read, &mut vec![MaybeUninit::uninit(); MAX_FIELDS])
+            }
+            parsed => parsed,
         };
-        let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-        let code = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+        let Parsed { length, version, code, places } = match parsed.map_err(unreadable)? {
+            httparse::Status::Partial => return Ok(None),
+            httparse::Status::Complete(parsed) => parsed,
+        };
+        let code = code.and_then(|code| StatusCode::from_u16(code).ok());
         let code = code.ok_or_else(|| invalid("the answer has no status that HTTP knows"))?;
-        let places = Places::of(read, parsed.headers);
         let mut response = Response::new(());
         *response.status_mut() = code;
         *response.version_mut() = version;
@@ -85,6 +87,37 @@ impl Head {
     pub(super) fn is_interim(&self) -> bool {
         let status = self.response.status();
         status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+/// What a head says.
+struct Parsed {
+    length: usize,
+    version: Version,
+    code: Option<u16>,
+    places: Places,
+}
+
+impl Parsed {
+    fn of<'a>(read: &'a [u8], room: &mut [MaybeUninit<httparse::Header<'a>>]) -> httparse::Result<Self> {
+        let mut parsed = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        Ok(match parser.parse_response_with_uninit_headers(&mut parsed, read, room)? {
+            httparse::Status::Partial => httparse::Status::Partial,
+            httparse::Status::Complete(length) => httparse::Status::Complete(Self {
+                length,
+                version: if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 },
+                code: parsed.code,
+                places: Places::of(read, parsed.headers),
+            }),
+        })
+    }
+}
+
+fn unreadable(error: httparse::Error) -> io::Error {
+    match error {
+        httparse::Error::TooManyHeaders => invalid("the answer has more than 1024 header fields"),
+        _ => invalid("the answer cannot be read as HTTP"),
     }
 }
 
@@ -211,6 +244,20 @@ mod tests {
             let text = format!("{}\r\nrest", head.replace('|', "\r\n"));
             assert!(read(&Method::GET, &text).is_err(), "{head}");
         }
+    }
+
+    #[test]
+    fn an_answer_may_have_a_thousand_fields() {
+        let told = |count: usize| {
+            let text = format!("HTTP/1.1 200 OK\r\n{}\r\nrest", "x-a: 1\r\n".repeat(count));
+            let mut read = BytesMut::from(text.as_str());
+            let head = Head::read(&mut read, &Method::GET).map_err(|error| error.to_string())?;
+            Ok::<_, String>(head.unwrap().response.headers().get_all("x-a").iter().count())
+        };
+        for count in [FIELDS, FIELDS + 1, MAX_FIELDS] {
+            assert_eq!(told(count), Ok(count));
+        }
+        assert_eq!(told(MAX_FIELDS + 1), Err("the answer has more than 1024 header fields".to_owned()));
     }
 
     #[test]

@@ -23,9 +23,9 @@ use bytes::BytesMut;
 use http::{HeaderValue, Method, Request, Response};
 use tokio_util::io::poll_read_buf;
 
-pub(super) use self::received::Received;
 use self::{head::Head, sending::Sending};
-use super::io::Io;
+pub(super) use self::{head::MAX_FIELDS, received::Received};
+use super::{Error, io::Io};
 use crate::proxy::body::RequestBody;
 
 /// What is read at once: most answers are smaller, head and all.
@@ -128,6 +128,20 @@ impl Connection {
     }
 }
 
+/// What is wrong with what the provider said.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Invalid(&'static str);
+
 fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, what)
+    io::Error::new(ErrorKind::InvalidData, Invalid(what))
+}
+
+impl From<Broken> for Error {
+    fn from(Broken { error, .. }: Broken) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(Invalid(what)) => Self::Unreadable(what),
+            None => Self::Http(Box::new(error)),
+        }
+    }
 }
