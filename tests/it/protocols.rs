@@ -7,6 +7,7 @@ mod grpc;
 mod identities;
 mod idle;
 mod reuse;
+mod stalls;
 mod stop;
 mod tunnels;
 mod versions;

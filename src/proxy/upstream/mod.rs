@@ -3,6 +3,7 @@
 //! The real one is [`Pool`]: connections that were resolved, checked, verified, and are never shared by two
 //! tenants. A test puts a `service_fn` in its place.
 
+mod connections;
 mod http1;
 mod io;
 mod pool;

@@ -6,17 +6,14 @@ use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{
-    HeaderValue, Request, Response, Uri, Version, header,
-    uri::{self, Authority, Scheme},
-};
+use http::{Request, Response, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::{
     body::Incoming,
@@ -27,6 +24,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::{
     Endpoint, Error, Outbound,
+    connections::{CONNECTION_WINDOW, Connections, IDLE_LIMIT, STREAM_WINDOW, Seats, Sender, Stream},
     http1::{Connection, MAX_FIELDS, Received},
     io::Io,
 };
@@ -38,10 +36,8 @@ use crate::{
     tls::{self, Alpn},
 };
 
-/// Idle connections kept for one endpoint of one tenant; more are closed.
-const IDLE_PER_ENDPOINT: usize = 256;
-/// How long an idle connection is kept. Shorter than the load balancers of the large providers keep it.
-const IDLE_LIMIT: Duration = Duration::from_secs(50);
+/// How often it is looked for idle connections at most, however many there are.
+const BREATH: Duration = Duration::from_secs(1);
 /// How many connections one request is tried on, when those before turned out to be closing.
 const MAX_ATTEMPTS: usize = 3;
 
@@ -56,6 +52,7 @@ struct Shared {
     roots: Arc<RootCertStore>,
     drain: Drain,
     tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    seats: Seats,
 }
 
 /// One tenant's connections, and its own TLS session store: not even a ticket is shared.
@@ -65,47 +62,20 @@ struct Tenant {
     endpoints: Mutex<HashMap<Endpoint, Arc<Connections>>>,
 }
 
-struct Connections {
-    /// The endpoint as requests name it, made once.
-    scheme: Scheme,
-    authority: Authority,
-    host: HeaderValue,
-    open: Mutex<Open>,
-    /// Held while dialling a provider known to speak HTTP/2, where one connection serves all.
-    dialling: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Open {
-    idle: Vec<Idle>,
-    multiplexed: Option<http2::SendRequest<RequestBody>>,
-    speaks_h2: bool,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-/// A connection to send one request on.
-enum Sender {
-    H1 { connection: Connection, is_reused: bool },
-    H2(http2::SendRequest<RequestBody>),
-}
-
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(dialer: Dialer, roots: Arc<RootCertStore>, drain: Drain) -> Self {
-        let shared = Arc::new(Shared { dialer, roots, drain, tenants: RwLock::default() });
-        shared.drain.detach(sweep(Arc::downgrade(&shared)));
+        let tenants = RwLock::default();
+        let shared = Arc::new(Shared { dialer, roots, drain, tenants, seats: Seats::default() });
+        shared.drain.detach(sweep(Arc::downgrade(&shared), shared.seats.clone()));
         Self { shared }
     }
 
     async fn send(self, outbound: Outbound) -> Result<Response<Body>, Error> {
         let Outbound { tenant, endpoint, upgrade, mut request } = outbound;
         let tenant = self.tenant(&tenant);
-        let connections = tenant.connections(&endpoint)?;
+        let connections = tenant.connections(&endpoint, &self.shared.seats)?;
         if upgrade {
             return self.upgrade(request, &endpoint, &tenant, &connections).await;
         }
@@ -131,9 +101,12 @@ impl Pool {
         connections: &Connections,
     ) -> Result<Response<Body>, Error> {
         let (io, _) = self.dial(endpoint, &tenant.h1_only).await?;
-        let broken = |error: hyper::Error| match error.is_parse() {
-            true => Error::Unreadable("the answer cannot be read as HTTP"),
-            false => Error::Http(Box::new(error)),
+        let broken = |error: hyper::Error| {
+            if error.is_parse() {
+                Error::Unreadable("the answer cannot be read as HTTP")
+            } else {
+                Error::Http(Box::new(error))
+            }
         };
         let mut builder = upgradable::Builder::new();
         let (mut sender, connection) =
@@ -141,7 +114,7 @@ impl Pool {
         self.shared.drain.detach(connection.with_upgrades().map(drop));
         connections.address(&mut request, Version::HTTP_11);
         let response = sender.send_request(request).await.map_err(broken)?;
-        Ok(response.map(Body::hyper))
+        Ok(response.map(|body| Body::hyper(body, None)))
     }
 
     fn tenant(&self, id: &TenantId) -> Arc<Tenant> {
@@ -170,7 +143,7 @@ impl Pool {
         if let Some(sender) = connections.take() {
             return Ok(sender);
         }
-        if !connections.open().speaks_h2 {
+        if !connections.speaks_h2() {
             return self.open(endpoint, tenant, connections).await;
         }
         let _one_dials = connections.dialling.lock().await;
@@ -206,126 +179,67 @@ impl Pool {
     async fn open_h2(&self, io: Io, connections: &Connections) -> Result<Sender, Error> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(Duration::from_secs(20))
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| Error::Http(Box::new(error)))?;
         self.shared.drain.detach(connection.map(drop));
-        let mut open = connections.open();
-        open.speaks_h2 = true;
-        if open.multiplexed.as_ref().is_none_or(http2::SendRequest::is_closed) {
-            open.multiplexed = Some(sender.clone());
-        }
-        Ok(Sender::H2(sender))
+        Ok(connections.keep(sender))
     }
 }
 
-/// Closes what nobody used for long, also where nobody asks any more; ends with the pool.
-async fn sweep(shared: Weak<Shared>) {
+/// Closes what nobody used for long, also where nobody asks any more; where there are too many, what nobody used since
+/// it last looked. Ends with the pool.
+async fn sweep(pool: Weak<Shared>, seats: Seats) {
+    let mut looked = Instant::now();
     loop {
-        tokio::time::sleep(IDLE_LIMIT).await;
-        let Some(shared) = shared.upgrade() else { return };
+        tokio::time::sleep(BREATH).await;
+        let crowded = tokio::time::timeout(IDLE_LIMIT, seats.exhausted()).await.is_ok();
+        let Some(pool) = pool.upgrade() else { return };
+        let now = Instant::now();
+        pool.sweep(if crowded { looked } else { now.checked_sub(IDLE_LIMIT).unwrap_or(looked) });
+        looked = now;
+    }
+}
+
+impl Shared {
+    /// Closes what is idle since `before`, and forgets endpoints and tenants of which nothing is left: whoever may invent
+    /// tenants makes as many as it likes.
+    fn sweep(&self, before: Instant) {
         let tenants: Vec<_> =
-            shared.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            self.tenants.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for tenant in tenants {
-            let endpoints = tenant.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
-            endpoints.values().for_each(|connections| connections.open().sweep());
+            tenant.sweep(before);
         }
+        // Nobody can take one while it is looked at, and whoever has taken one keeps it.
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        tenants.retain(|_, tenant| Arc::strong_count(tenant) > 1 || !tenant.is_empty());
     }
 }
 
 impl Tenant {
-    fn connections(&self, endpoint: &Endpoint) -> Result<Arc<Connections>, Error> {
+    fn connections(&self, endpoint: &Endpoint, seats: &Seats) -> Result<Arc<Connections>, Error> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connections) = endpoints.get(endpoint) {
             return Ok(Arc::clone(connections));
         }
-        let connections = Arc::new(Connections::to(endpoint)?);
+        let connections = Arc::new(Connections::to(endpoint, seats)?);
         endpoints.insert(endpoint.clone(), Arc::clone(&connections));
         Ok(connections)
     }
-}
 
-impl Connections {
-    fn to(endpoint: &Endpoint) -> Result<Self, Error> {
-        let text = endpoint.authority();
-        let unnameable = |_| Error::Resolve(io::Error::other("the host cannot stand in a URL"));
-        Ok(Self {
-            scheme: if endpoint.cleartext { Scheme::HTTP } else { Scheme::HTTPS },
-            authority: text.parse().map_err(unnameable)?,
-            host: HeaderValue::try_from(text)
-                .map_err(|_| Error::Resolve(io::Error::other("the host is no header value")))?,
-            open: Mutex::default(),
-            dialling: tokio::sync::Mutex::default(),
-        })
+    fn sweep(&self, before: Instant) {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        endpoints.retain(|_, connections| {
+            let is_empty = connections.sweep(before);
+            !is_empty || Arc::strong_count(connections) > 1
+        });
     }
 
-    /// Addresses the request: `Host` and the path alone in HTTP/1.1, all of it in the URI in HTTP/2.
-    fn address(&self, request: &mut Request<RequestBody>, version: Version) {
-        let mut uri = uri::Parts::default();
-        uri.path_and_query = request.uri().path_and_query().cloned();
-        if version == Version::HTTP_2 {
-            uri.scheme = Some(self.scheme.clone());
-            uri.authority = Some(self.authority.clone());
-            request.headers_mut().remove(header::HOST);
-            request.headers_mut().remove(header::TRANSFER_ENCODING);
-        } else {
-            request.headers_mut().insert(header::HOST, self.host.clone());
-            if request.body().size_hint().exact().is_none() {
-                // Unless it is said, hyper takes a GET for one without a body and leaves the body out.
-                request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-        }
-        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
-        *request.version_mut() = version;
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Option<Sender> {
-        self.open().take()
-    }
-
-    fn put_back(&self, connection: Connection) {
-        let mut open = self.open();
-        if open.idle.len() < IDLE_PER_ENDPOINT {
-            open.idle.push(Idle { connection, since: Instant::now() });
-        }
-    }
-}
-
-impl Open {
-    /// The connection used last that is still open.
-    fn take(&mut self) -> Option<Sender> {
-        if let Some(sender) = &self.multiplexed {
-            if !sender.is_closed() {
-                return Some(Sender::H2(sender.clone()));
-            }
-            self.multiplexed = None;
-        }
-        self.forget_old();
-        while let Some(Idle { mut connection, .. }) = self.idle.pop() {
-            if connection.is_quiet() {
-                return Some(Sender::H1 { connection, is_reused: true });
-            }
-        }
-        None
-    }
-
-    /// Closes what is old, and what the provider closed.
-    fn sweep(&mut self) {
-        self.forget_old();
-        self.idle.retain_mut(|idle| idle.connection.is_quiet());
-    }
-
-    /// The oldest stand first.
-    fn forget_old(&mut self) {
-        if self.idle.first().is_some_and(|oldest| oldest.since.elapsed() > IDLE_LIMIT) {
-            self.idle.retain(|idle| idle.since.elapsed() <= IDLE_LIMIT);
-        }
+    fn is_empty(&self) -> bool {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 }
 
@@ -349,14 +263,14 @@ impl Sender {
         connections: &Arc<Connections>,
     ) -> Result<Response<Body>, Unsent> {
         match self {
-            Self::H2(mut sender) => {
+            Self::H2(mut sender, stream) => {
                 if let Err(error) = sender.ready().await {
                     let error = Error::Http(Box::new(error));
                     return Err(Unsent { request: Some(Box::new(request)), error });
                 }
                 connections.address(&mut request, Version::HTTP_2);
                 let response = sender.try_send_request(request).await?;
-                Ok(response.map(Body::hyper))
+                Ok(response.map(|body| Body::hyper(body, Some(stream))))
             }
             Self::H1 { connection, is_reused } => {
                 // The provider may just now be closing a kept connection, however short it was kept.
@@ -387,7 +301,11 @@ enum Source {
         body: Box<Received>,
         home: Arc<Connections>,
     },
-    Hyper(Incoming),
+    /// Over HTTP/2 with its place among its connection's streams.
+    Hyper {
+        body: Incoming,
+        _stream: Option<Stream>,
+    },
     /// The connection is back in the pool.
     Over,
 }
@@ -399,8 +317,8 @@ impl Body {
         body
     }
 
-    const fn hyper(body: Incoming) -> Self {
-        Self(Source::Hyper(body))
+    const fn hyper(body: Incoming, stream: Option<Stream>) -> Self {
+        Self(Source::Hyper { body, _stream: stream })
     }
 
     /// Gives the connection back, if the body is over.
@@ -428,7 +346,7 @@ impl http_body::Body for Body {
                 self.give_back();
                 Poll::Ready(frame)
             }
-            Source::Hyper(body) => {
+            Source::Hyper { body, .. } => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)))
             }
@@ -439,7 +357,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Http1 { body, .. } => body.is_end_stream(),
-            Source::Hyper(body) => body.is_end_stream(),
+            Source::Hyper { body, .. } => body.is_end_stream(),
             Source::Over => true,
         }
     }
@@ -447,7 +365,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Source::Http1 { body, .. } => body.size_hint(),
-            Source::Hyper(body) => body.size_hint(),
+            Source::Hyper { body, .. } => body.size_hint(),
             Source::Over => SizeHint::with_exact(0),
         }
     }
@@ -469,34 +387,40 @@ impl tower::Service<Outbound> for Pool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpStream};
-
     use super::*;
-    use crate::host::{Host, Target};
-
-    /// A kept connection, and the provider's end of it.
-    async fn kept(connections: &Connections) -> TcpStream {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        connections.put_back(Connection::new(Io::Plain(ours)));
-        listener.accept().await.unwrap().0
-    }
+    use crate::{
+        dial::AddressGuard,
+        host::{Host, Target},
+    };
 
     #[tokio::test]
-    async fn a_kept_connection_that_the_provider_closed_or_spoke_on_is_let_go() {
-        let target = Target { host: Host::parse("api.example").unwrap(), port: 443 };
-        let connections = Connections::to(&Endpoint { target, cleartext: true }).unwrap();
-        let quiet = kept(&connections).await;
-        let closed = kept(&connections).await;
-        let spoke = kept(&connections).await;
-        drop(closed);
-        spoke.try_write(b"HTTP/1.1 408 Request Timeout\r\n\r\n").unwrap();
-        while connections.open().idle.len() > 1 {
-            tokio::task::yield_now().await;
-            connections.open().sweep();
+    async fn a_tenant_of_which_nothing_is_left_is_forgotten() {
+        let dialer = Dialer::new(HashMap::new(), AddressGuard::new(&[]), Duration::from_secs(1));
+        let pool = Pool::new(dialer, Arc::new(RootCertStore::empty()), Drain::default());
+        let endpoint = Endpoint {
+            target: Target { host: Host::parse("api.example").unwrap(), port: 443 },
+            cleartext: true,
+        };
+        let asked = |tenant: &str| {
+            pool.tenant(&TenantId::new(tenant).unwrap()).connections(&endpoint, &pool.shared.seats).unwrap()
+        };
+        let left = || {
+            pool.shared.sweep(Instant::now());
+            let tenants = pool.shared.tenants.read().unwrap();
+            let mut names: Vec<_> = tenants.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        let in_use = asked("acme");
+        for invented in 0..100 {
+            drop(asked(&format!("invented-{invented}")));
         }
-        assert!(matches!(connections.take(), Some(Sender::H1 { is_reused: true, .. })));
-        assert!(connections.take().is_none());
-        drop(quiet);
+        assert_eq!(left(), ["acme"]);
+        assert!(Arc::ptr_eq(&in_use, &asked("acme")));
+        drop(in_use);
+        let tenant = pool.tenant(&TenantId::new("globex").unwrap());
+        assert_eq!(left(), ["globex"]);
+        drop(tenant);
+        assert!(left().is_empty());
     }
 }
