@@ -1,6 +1,7 @@
 //! Stopping without dropping: who must finish, who is told, how long it may take.
 
 mod fair;
+mod shares;
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -12,7 +13,10 @@ use tokio::{
 };
 use tokio_util::{net::Listener, sync::CancellationToken, task::TaskTracker};
 
-pub use self::fair::{Fair, Share};
+pub use self::{
+    fair::Fair,
+    shares::{Share, Shares},
+};
 
 /// After a failed accept, most often for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(100);

@@ -1,57 +1,32 @@
 //! Room where anybody may connect: some of it stays for others.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     task::{Context, Poll, ready},
 };
 
 use tokio_util::net::Listener;
 
+use super::shares::{Share, Shares};
+
 /// A listener of which no address has more than a quarter of the room: whoever holds connections open keeps nobody else out.
 pub struct Fair<L> {
     listener: L,
-    share: usize,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-/// One of an address's connections, until it is dropped.
-#[must_use]
-pub struct Share {
-    of: IpAddr,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    shares: Shares<IpAddr>,
 }
 
 impl<L> Fair<L> {
     /// Of this listener, for which there is so much room.
     pub fn new(listener: L, room: usize) -> Self {
-        Self { listener, share: room.div_ceil(4), taken: Arc::default() }
-    }
-
-    /// One more connection of an address, where it may have one more.
-    fn share(&self, from: IpAddr) -> Option<Share> {
-        let of = from.to_canonical();
-        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = all.entry(of).or_default();
-        (*taken < self.share).then(|| {
-            *taken += 1;
-            Share { of, taken: Arc::clone(&self.taken) }
-        })
+        Self { listener, shares: Shares::of_at_most(room.div_ceil(4)) }
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut taken) = all.entry(self.of) {
-            *taken.get_mut() -= 1;
-            if *taken.get() == 0 {
-                taken.remove();
-            }
-        }
-    }
+/// Whoever has an address. The loopback is this machine's, or this pod's, under each of its sixteen million addresses.
+fn whose(from: IpAddr) -> IpAddr {
+    let from = from.to_canonical();
+    if from.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { from }
 }
 
 impl<L: Listener<Addr = SocketAddr>> Listener for Fair<L> {
@@ -62,7 +37,7 @@ impl<L: Listener<Addr = SocketAddr>> Listener for Fair<L> {
         loop {
             let (io, from) = ready!(self.listener.poll_accept(cx))?;
             // Whoever has its share is closed.
-            if let Some(share) = self.share(from.ip()) {
+            if let Some(share) = self.shares.take(&whose(from.ip()), 1) {
                 return Poll::Ready(Ok((io, share)));
             }
         }
@@ -132,6 +107,19 @@ mod tests {
         let mut come = vec![probe, mapped, other];
         come.extend(["10.0.0.7:40001"; 20]);
         assert_eq!(served(come).await, ["10.0.0.7:40001", "10.0.0.7:40001", other, probe]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loopback_is_one_address_whichever_of_its_own_it_comes_from() {
+        let come = vec![
+            "10.0.0.1:4",
+            "[::1]:3",
+            "[::ffff:127.9.9.9]:3",
+            "127.0.0.3:3",
+            "127.0.0.2:2",
+            "127.0.0.1:1",
+        ];
+        assert_eq!(served(come).await, ["127.0.0.1:1", "127.0.0.2:2", "10.0.0.1:4"]);
     }
 
     #[tokio::test(start_paused = true)]
