@@ -34,6 +34,7 @@ struct Owner {
     path: PathBuf,
     durability: Durability,
     patience: Duration,
+    room: usize,
     writer: Mutex<Option<JoinHandle<()>>>,
     _lock: File,
 }
@@ -71,9 +72,16 @@ impl Audit {
             path: path.clone(),
             durability: config.durability,
             patience: config.patience,
+            room: config.room,
             writer: Mutex::new(Some(writer)),
             _lock: lock,
         })))
+    }
+
+    /// How many events may be under way or waiting to be written.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.0.room
     }
 
     /// Takes room for one event, waiting for it where there is none.

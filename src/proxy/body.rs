@@ -13,7 +13,10 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::strip::{self, Stripped};
+use super::{
+    gather::{Gathered, Held},
+    strip::{self, Stripped},
+};
 use crate::catalog::Connector;
 
 /// Bytes that have passed, readable while they still pass.
@@ -24,6 +27,7 @@ pub(super) struct ByteCount(Arc<Passed>);
 struct Passed {
     bytes: AtomicU64,
     cut: AtomicBool,
+    awaited: AtomicBool,
 }
 
 impl ByteCount {
@@ -42,6 +46,16 @@ impl ByteCount {
     #[must_use]
     pub(super) fn was_cut(&self) -> bool {
         self.0.cut.load(Ordering::Relaxed)
+    }
+
+    /// Whether the agent is to send the next of them.
+    #[must_use]
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.awaited.load(Ordering::Relaxed)
+    }
+
+    fn awaits(&self, it: bool) {
+        self.0.awaited.store(it, Ordering::Relaxed);
     }
 
     fn cut(&self) {
@@ -72,7 +86,10 @@ enum Source {
         late: Late,
         connector: Arc<Connector>,
     },
-    Whole(Option<Bytes>),
+    Whole {
+        bytes: Option<Bytes>,
+        _room: Option<Held>,
+    },
 }
 
 impl RequestBody {
@@ -90,14 +107,14 @@ impl RequestBody {
 
     /// A body that had to be read before it could be sent.
     #[must_use]
-    pub(super) const fn whole(bytes: Bytes) -> Self {
-        Self(Source::Whole(Some(bytes)))
+    pub(super) fn whole(Gathered { bytes, room }: Gathered) -> Self {
+        Self(Source::Whole { bytes: Some(bytes), _room: Some(room) })
     }
 
     /// No body.
     #[must_use]
     pub const fn empty() -> Self {
-        Self(Source::Whole(None))
+        Self(Source::Whole { bytes: None, _room: None })
     }
 }
 
@@ -110,12 +127,14 @@ impl http_body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.0 {
-            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Whole { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Source::Incoming { first, body, count, late, connector } => {
-                let frame = match first.take() {
-                    None => ready!(Pin::new(body).poll_frame(cx)),
-                    first => first,
+                let polled = match first.take() {
+                    None => Pin::new(body).poll_frame(cx),
+                    first => Poll::Ready(first),
                 };
+                count.awaits(polled.is_pending());
+                let frame = ready!(polled);
                 if matches!(frame, Some(Err(_))) {
                     count.cut();
                 }
@@ -126,14 +145,14 @@ impl http_body::Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Source::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Source::Whole { bytes, .. } => bytes.as_ref().is_none_or(Bytes::is_empty),
             Source::Incoming { first, body, .. } => first.is_none() && body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Source::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Source::Incoming { body, .. } => body.size_hint(),
         }
     }

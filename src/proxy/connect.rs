@@ -133,11 +133,13 @@ impl Proxy {
         match self.gate.identify(tunnel.claim.as_ref()).await {
             Ok(identity) => {
                 self.admit_through(&identity, &rules, record)?;
+                self.share(Some(&identity.subject.tenant), record)?;
                 if tunnel.claim.is_some() {
                     rules.policy.know(&identity.subject)?; // the default is for whoever names nobody
                 }
             }
-            Err(identity::Error::Required) => {} // nothing goes in that could be somebody's
+            // Nothing goes in that could be somebody's.
+            Err(identity::Error::Required) => self.share(None, record)?,
             Err(error) => return Err(error.into()),
         }
         record.allowed_by("egress.tunnel");

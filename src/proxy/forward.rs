@@ -11,7 +11,7 @@ use tower::ServiceExt;
 use super::{
     answer::Answer,
     body::ByteCount,
-    place,
+    gather, place,
     record::Record,
     refusal::{Code, Refusal},
     scrub, strip,
@@ -23,7 +23,7 @@ use crate::{credential::Credential, host::Host};
 ///
 /// # Errors
 /// `upstream_unreachable`, `upstream_tls`, `upstream_timeout`, `destination_denied` for the address, or
-/// `bad_request` where it was the agent's body that broke off.
+/// `bad_request` where it was the agent's body that broke off or did not come.
 pub(super) async fn send(
     upstream: &Upstream,
     outbound: Outbound,
@@ -37,6 +37,9 @@ pub(super) async fn send(
     let response = answered.and_then(|response| response).map_err(|error| {
         if record.bytes_in().was_cut() {
             return Refusal::bad_request("the body broke off, or its chunks cannot be read");
+        }
+        if matches!(error, upstream::Error::Timeout) && record.bytes_in().is_awaited() {
+            return gather::silent(limit);
         }
         tracing::warn!(action = %record.id(), %host, error = error_chain(&error), "no answer from the provider");
         refusal(&error, &host, limit)

@@ -15,6 +15,7 @@ mod body;
 mod connect;
 mod connection;
 mod forward;
+mod gather;
 mod internal;
 mod listed;
 mod listener;
@@ -43,12 +44,18 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 pub use self::{body::RequestBody, metrics::Metrics, refusal::Code, upstream::Upstream};
+use self::{
+    gather::{Gathering, Room},
+    record::Record,
+    refusal::Refusal,
+};
 use crate::{
     audit::Audit,
     credential::Resolver,
     dial::{Dialer, Override},
-    drain::Drain,
+    drain::{Drain, Shares},
     host::{Host, HostPattern},
+    id::TenantId,
     identity::{Gate, Workload},
     ruleset::Rules,
     tls::{Downstream, Roots},
@@ -94,7 +101,8 @@ impl TryFrom<String> for Tunnelled {
 pub struct Limits {
     /// The largest request head, in bytes; at least 8192.
     pub header_bytes: usize,
-    /// The largest body that is read whole before it is sent, in bytes.
+    /// The largest body that is read whole before it is sent, in bytes. Of all that are held at a time, a tenant's may
+    /// have four times as much, or 8 MiB.
     pub inspect_body_bytes: usize,
     /// Connections from agents at the same time.
     pub connections: usize,
@@ -108,7 +116,7 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     pub handshake_timeout: Duration,
     /// How long an agent's connection may be silent before its first byte, or open without a request (in HTTP/2 up to twice
-    /// that); in HTTP/1.1 also within a request's head.
+    /// that); in HTTP/1.1 also within a request's head; and how long nothing may come of a body that is read whole.
     #[serde(with = "crate::duration")]
     pub idle_timeout: Duration,
     /// How long open requests may take to finish when the proxy stops.
@@ -165,20 +173,54 @@ pub struct Parts {
 
 /// The data path.
 #[derive(Clone)]
-pub struct Proxy(Arc<Parts>);
+pub struct Proxy(Arc<Whole>);
+
+struct Whole {
+    parts: Parts,
+    /// Memory for bodies that are read whole.
+    room: Room,
+    /// Room in the audit.
+    shares: Shares<Option<TenantId>>,
+}
 
 impl Proxy {
     /// A data path of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let room = Room::new(&parts.limits);
+        let shares = Shares::of_at_most(parts.audit.room().div_ceil(4));
+        Self(Arc::new(Whole { parts, room, shares }))
+    }
+
+    /// How the bodies of a tenant are read that have to be read whole.
+    fn gathering<'a>(&'a self, tenant: &'a TenantId) -> Gathering<'a> {
+        let Limits { inspect_body_bytes: limit, idle_timeout: patience, .. } = self.limits;
+        Gathering { limit, patience, room: &self.0.room, tenant }
+    }
+
+    /// Takes one of a tenant's places among the actions that are under way: no tenant has more than a quarter of the room in
+    /// the audit, so that there is some for others. Those who name none are as one tenant.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    fn share(&self, tenant: Option<&TenantId>, record: &mut Record) -> Result<(), Refusal> {
+        let shares = &self.0.shares;
+        let share = shares.take(&tenant.cloned(), 1).ok_or_else(|| {
+            let most = shares.most();
+            let detail = format!(
+                "overloaded: the tenant has {most} actions under way, a quarter of audit.room, and nothing was sent; end some, or try again"
+            );
+            Refusal::new(Code::Overloaded, detail)
+        })?;
+        record.hold(share);
+        Ok(())
     }
 }
 
 impl Deref for Proxy {
     type Target = Parts;
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 

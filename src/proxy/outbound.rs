@@ -6,13 +6,13 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, header, request::Parts, uri::PathAndQuery};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::{
-    Limits,
+    Proxy,
     arrival::Arrival,
     body::RequestBody,
+    gather::{Gathered, Gathering},
     payload,
     record::Record,
     refusal::{Code, Refusal},
@@ -44,7 +44,7 @@ impl Departure<'_> {
         permit: &Permit,
         parts: Parts,
         body: Incoming,
-        limits: &Limits,
+        proxy: &Proxy,
         record: &mut Record,
     ) -> Result<Outbound, Refusal> {
         let Self { arrival, connector, endpoint, credential } = self;
@@ -60,7 +60,8 @@ impl Departure<'_> {
             None => None,
         };
         let is_safe = arrival.method.is_safe();
-        let form = Form { connector, limit: limits.inspect_body_bytes, is_safe };
+        let gathering = proxy.gathering(&permit.account().tenant);
+        let form = Form { connector, gathering: &gathering, is_safe };
         let body = form.body(body, &mut headers, &mut stripped, record).await?;
         plain_length(&mut headers, &body);
         record.stripped(stripped);
@@ -73,8 +74,7 @@ impl Departure<'_> {
         let request = match credential.signer() {
             None => request,
             Some(signer) => {
-                let limit = limits.inspect_body_bytes;
-                Box::pin(payload::sign(request, signer, connector, &endpoint, limit)).await?
+                Box::pin(payload::sign(request, signer, connector, &endpoint, &gathering)).await?
             }
         };
         let outbound = Outbound::new(permit, endpoint, request);
@@ -115,7 +115,7 @@ fn uri(arrival: &Arrival, query: Option<&str>) -> Result<Uri, Refusal> {
 /// The bodies that have to be read before they are sent: forms to a provider that takes tokens in them.
 struct Form<'a> {
     connector: &'a Arc<Connector>,
-    limit: usize,
+    gathering: &'a Gathering<'a>,
     /// Whether the method is one that seldom has a body (RFC 9110 §9.2.1).
     is_safe: bool,
 }
@@ -137,7 +137,8 @@ impl Form<'_> {
                 if self.is_safe && body.size_hint().exact().is_none() {
                     // An agent on HTTP/2 may end an empty body with a frame of its own. It is waited for: few
                     // providers take a GET in chunks, and some answer before the last one and close.
-                    first = body.frame().await;
+                    let read = self.gathering.frame(&mut body).await;
+                    first = read.map_err(|unread| unread.refusal(|| self.too_long()))?;
                     if first.is_none() {
                         return Ok(RequestBody::empty());
                     }
@@ -146,18 +147,19 @@ impl Form<'_> {
                 Ok(RequestBody::streamed(first, body, record.bytes_in(), record.late(), connector))
             }
             Some(Kind::Multipart) => {
-                let bytes = self.read(body, record).await?;
-                self.refuse_parts(&bytes)?;
-                Ok(RequestBody::whole(bytes))
+                let form = self.read(body, record).await?;
+                self.refuse_parts(&form.bytes)?;
+                Ok(RequestBody::whole(form))
             }
             Some(Kind::Urlencoded) => {
-                let bytes = self.read(body, record).await?;
-                let text =
-                    std::str::from_utf8(&bytes).map_err(|_| Refusal::bad_request("the form is not UTF-8"))?;
-                let left = strip::parameters(text, &self.connector.strip.form, stripped);
-                let bytes = left.map_or(bytes, Bytes::from);
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-                Ok(RequestBody::whole(bytes))
+                let mut form = self.read(body, record).await?;
+                let text = std::str::from_utf8(&form.bytes);
+                let text = text.map_err(|_| Refusal::bad_request("the form is not UTF-8"))?;
+                if let Some(left) = strip::parameters(text, &self.connector.strip.form, stripped) {
+                    form.bytes = Bytes::from(left);
+                }
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(form.bytes.len()));
+                Ok(RequestBody::whole(form))
             }
         }
     }
@@ -191,20 +193,19 @@ impl Form<'_> {
         Ok(Some(kind))
     }
 
-    async fn read(&self, body: Incoming, record: &Record) -> Result<Bytes, Refusal> {
-        let read = Limited::new(body, self.limit).collect().await.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                let detail = format!(
-                    "body_too_large: a form to {} is read before it is sent and may have {} bytes; send JSON, or less",
-                    self.connector.name, self.limit
-                );
-                return Refusal::new(Code::BodyTooLarge, detail).with("limit", self.limit);
-            }
-            Refusal::bad_request("the body broke off")
-        })?;
-        let bytes = read.to_bytes();
-        record.bytes_in().add(bytes.len());
-        Ok(bytes)
+    async fn read(&self, body: Incoming, record: &Record) -> Result<Gathered, Refusal> {
+        let read = self.gathering.whole(body).await;
+        let form = read.map_err(|unread| unread.refusal(|| self.too_long()))?;
+        record.bytes_in().add(form.bytes.len());
+        Ok(form)
+    }
+
+    fn too_long(&self) -> Refusal {
+        let (name, limit) = (&self.connector.name, self.gathering.limit);
+        let detail = format!(
+            "body_too_large: a form to {name} is read before it is sent and may have {limit} bytes; send JSON, or less"
+        );
+        Refusal::new(Code::BodyTooLarge, detail).with("limit", limit)
     }
 
     /// Taking a part out of a multipart body would be a second reading of it; such a request is refused.

@@ -1,11 +1,11 @@
 //! What stands for a body in an AWS signature: what the agent says of it, or what is read here.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use jiff::Timestamp;
 
 use super::{
     body::RequestBody,
+    gather::Gathering,
     place,
     refusal::{Code, Refusal},
     upstream::Endpoint,
@@ -29,11 +29,11 @@ pub(super) async fn sign(
     signer: &Signer,
     connector: &Connector,
     endpoint: &Endpoint,
-    limit: usize,
+    gathering: &Gathering<'_>,
 ) -> Result<Request<RequestBody>, Refusal> {
     let host = &endpoint.target.host;
     let scope = connector.signing_scope(host).ok_or_else(|| place::unsignable(host))?;
-    let (mut request, payload) = settled(request, &scope, endpoint, limit).await?;
+    let (mut request, payload) = settled(request, &scope, endpoint, gathering).await?;
     put(&mut request, signer, &scope, endpoint, &payload)?;
     Ok(request)
 }
@@ -43,7 +43,7 @@ async fn settled(
     mut request: Request<RequestBody>,
     scope: &SigningScope,
     endpoint: &Endpoint,
-    limit: usize,
+    gathering: &Gathering<'_>,
 ) -> Result<(Request<RequestBody>, String), Refusal> {
     if let Some(said) = said(request.headers())? {
         return Ok((request, said));
@@ -52,10 +52,10 @@ async fn settled(
         UNSIGNED.to_owned() // TLS protects it, and an object may be larger than what can be read before it is sent
     } else {
         let (parts, body) = request.into_parts();
-        let bytes =
-            Limited::new(body, limit).collect().await.map_err(|error| unread(&*error, limit))?.to_bytes();
-        let payload = payload_hash(&bytes);
-        request = Request::from_parts(parts, RequestBody::whole(bytes));
+        let read = gathering.whole(body).await;
+        let body = read.map_err(|unread| unread.refusal(|| too_long(gathering.limit)))?;
+        let payload = payload_hash(&body.bytes);
+        request = Request::from_parts(parts, RequestBody::whole(body));
         payload
     };
     if scope.is_s3()
@@ -66,14 +66,11 @@ async fn settled(
     Ok((request, payload))
 }
 
-fn unread(error: &(dyn std::error::Error + 'static), limit: usize) -> Refusal {
-    if error.is::<LengthLimitError>() {
-        let detail = format!(
-            "body_too_large: the body is read before it is signed and may have {limit} bytes; send less, or its hash as {SHA256}"
-        );
-        return Refusal::new(Code::BodyTooLarge, detail).with("limit", limit);
-    }
-    Refusal::bad_request("the body broke off, or its chunks cannot be read")
+fn too_long(limit: usize) -> Refusal {
+    let detail = format!(
+        "body_too_large: the body is read before it is signed and may have {limit} bytes; send less, or its hash as {SHA256}"
+    );
+    Refusal::new(Code::BodyTooLarge, detail).with("limit", limit)
 }
 
 /// What the agent's client says of the body. A hash is taken at its word: the provider compares it.

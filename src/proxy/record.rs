@@ -21,8 +21,9 @@ use crate::{
     audit::{Decision, Event, Kind, RequestPath, Slot, Took},
     catalog::Route,
     credential::Credential,
+    drain::Share,
     host::Target,
-    id::{ActionId, ConnectorName},
+    id::{ActionId, ConnectorName, TenantId},
     identity::{Identity, Workload},
     policy::{Denial, Permit},
 };
@@ -31,6 +32,7 @@ use crate::{
 pub(super) struct Record {
     id: ActionId,
     slot: Option<Slot>,
+    share: Option<Share<Option<TenantId>>>,
     event: Event,
     metrics: Arc<Metrics>,
     started: Instant,
@@ -52,6 +54,7 @@ impl Record {
         Box::new(Self {
             id,
             slot,
+            share: None,
             event: Event { id: Some(id), kind: Kind::Action, ..Event::default() },
             metrics: Arc::clone(metrics),
             started: Instant::now(),
@@ -87,6 +90,11 @@ impl Record {
     #[must_use]
     pub(super) fn late(&self) -> Late {
         self.late.clone()
+    }
+
+    /// Keeps a tenant's share of the room for as long as the action lasts.
+    pub(super) fn hold(&mut self, share: Share<Option<TenantId>>) {
+        self.share = Some(share);
     }
 
     /// Counts bytes that go to the agent.

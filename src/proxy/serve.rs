@@ -87,7 +87,7 @@ impl Proxy {
         let (credential, endpoint) = self.resolve(&permit, &place, record).await?;
         let departure =
             Departure { arrival: &arrival, connector: place.connector(), endpoint, credential: &credential };
-        let outbound = departure.prepare(&permit, parts, body, &self.limits, record).await?;
+        let outbound = departure.prepare(&permit, parts, body, self, record).await?;
         record.begin().await?;
         let again = Again::of(&permit, &place, &outbound, &credential);
         let response = forward::send(&self.upstream, outbound, self.limits.upstream_timeout, record).await?;
@@ -127,6 +127,7 @@ impl Proxy {
         self.gate.admit(&identity, &self.workload, bindings)?;
         record.admitted();
         self.gate.pin(&identity, &self.workload)?;
+        self.share(Some(&identity.subject.tenant), record)?;
         Ok(identity)
     }
 

@@ -3,6 +3,7 @@
 mod faults;
 mod identities;
 mod requests;
+mod silence;
 mod upstreams;
 
 use http::{HeaderMap, Request, header};

@@ -86,7 +86,8 @@ pub(super) async fn answer(
     let mut inquiry = Inquiry::new(proxy, &rules, &identity);
     let told = match page {
         Page::Preflight => {
-            let items = preflight::read(asked.body, proxy.limits.inspect_body_bytes, record).await?;
+            let gathering = proxy.gathering(&identity.subject.tenant);
+            let items = preflight::read(asked.body, &gathering, record).await?;
             preflight::answer(&mut inquiry, items).await
         }
         Page::Authority | Page::Operations => operations::answer(&mut inquiry, asked.arrival).await,

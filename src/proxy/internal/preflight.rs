@@ -1,12 +1,12 @@
 //! `POST /v1/preflight`: a list of operations, and for each whether a request for it would be let through now.
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
     super::{
+        gather::Gathering,
         record::Record,
         refusal::{Code, Refusal},
     },
@@ -44,18 +44,20 @@ struct Written {
 /// Reads the body whole, within the limit.
 ///
 /// # Errors
-/// `body_too_large` and `bad_request`.
-pub(super) async fn read(body: Incoming, limit: usize, record: &Record) -> Result<Vec<Item>, Refusal> {
-    let bytes = Limited::new(body, limit).collect().await.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let detail = format!("body_too_large: a preflight may have {limit} bytes; ask in several");
-            return Refusal::new(Code::BodyTooLarge, detail).with("limit", limit);
-        }
-        Refusal::bad_request("the body broke off")
-    })?;
-    let bytes = bytes.to_bytes();
-    record.bytes_in().add(bytes.len());
-    parse(&bytes)
+/// `body_too_large`, `bad_request` and `overloaded`.
+pub(super) async fn read(
+    body: Incoming,
+    gathering: &Gathering<'_>,
+    record: &Record,
+) -> Result<Vec<Item>, Refusal> {
+    let too_long = || {
+        let limit = gathering.limit;
+        let detail = format!("body_too_large: a preflight may have {limit} bytes; ask in several");
+        Refusal::new(Code::BodyTooLarge, detail).with("limit", limit)
+    };
+    let body = gathering.whole(body).await.map_err(|unread| unread.refusal(too_long))?;
+    record.bytes_in().add(body.bytes.len());
+    parse(&body.bytes)
 }
 
 fn parse(bytes: &[u8]) -> Result<Vec<Item>, Refusal> {

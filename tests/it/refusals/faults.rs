@@ -11,7 +11,7 @@ use crate::support::{
     stage::{Stage, Staging},
 };
 
-fn unavailable(code: &str) -> Refusal<'_> {
+pub(super) fn unavailable(code: &str) -> Refusal<'_> {
     Refusal { status: 503, code, proxy_error: "proxy_internal_error", members: json!({}) }
 }
 
