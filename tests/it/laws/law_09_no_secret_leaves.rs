@@ -263,6 +263,45 @@ async fn every_spelling_that_a_provider_echoes_is_masked() {
     assert!(told.chars().all(|c| matches!(c, '*' | ' ' | '"')), "{told}");
 }
 
+/// As real encoders write a token in a URL, a form or JSON: each leaves other bytes as they are.
+const TOKEN: &str = "kb-canary-00D5g/AB+x!yz.Q_w-12345/7890=acme";
+const SPELLINGS: [&str; 7] = [
+    "kb-canary-00D5g/AB%2Bx%21yz.Q_w-12345/7890%3Dacme", // Python: quote
+    "kb-canary-00D5g%2FAB%2Bx%21yz.Q_w-12345%2F7890%3Dacme", // quote_plus, quote(safe="")
+    "kb-canary-00D5g%2FAB%2Bx!yz.Q_w-12345%2F7890%3Dacme", // JavaScript: encodeURIComponent
+    "kb-canary-00D5g%2fAB%2bx!yz.Q_w-12345%2f7890%3dacme", // .NET
+    r"kb-canary-00D5g\/AB+x!yz.Q_w-12345\/7890=acme",    // PHP: json_encode
+    r"kb-canary-00D5g/AB\u002Bx!yz.Q_w-12345/7890\u003dacme", // .NET: System.Text.Json, Go where HTML is meant
+    r"%6Bb\u002dcanary-00D5g\/AB%2Bx!yz%2eQ_w-12345/7890=acm\u0065", // nobody's
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_encoder_a_provider_uses_its_echo_is_masked_in_headers_and_body() {
+    let header = r#"{header: Authorization, value: "Bearer {token}"}"#;
+    for injected in [header, r#"{query: access_token, value: "{token}"}"#] {
+        let script = Script::bind().await;
+        let stage = Stage::set(Staging {
+            policies: vec![("policy.yaml", POLICY.replacen(header, injected, 1))],
+            accounts: vec![account("acme", "crm", Principal::Tenant, TOKEN)],
+            resolve: vec![(HOST.to_owned(), script.address())],
+            ..Staging::default()
+        })
+        .await;
+        script.serve(&stage.authority, (&[HOST], Validity::Current), "h2", move |request| {
+            let pieces = SPELLINGS.iter().flat_map(|text| [&text[..17], &text[17..], "\n"]);
+            let there = format!("/{}?again={}#{}", SPELLINGS[1], SPELLINGS[3], SPELLINGS[6]);
+            let asked = request.uri().path_and_query().unwrap().as_str().to_owned();
+            let answer = Response::builder().header("location", there).header("x-asked", asked);
+            answer.body(wire::pieces(pieces.map(|piece| piece.as_bytes().to_vec()))).unwrap()
+        });
+        let answer = ask(&stage, "http/1.1", "/echo").await;
+        let stars = SPELLINGS.map(|text| "*".repeat(text.len()));
+        assert_eq!(answer.text().lines().collect::<Vec<_>>(), stars, "{injected}");
+        assert_eq!(answer.headers["location"], format!("/{}?again={}#{}", stars[1], stars[3], stars[6]));
+        assert!(!answer.headers["x-asked"].to_str().unwrap().contains("00D5g"), "{:?}", answer.headers);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_encoding_that_was_injected_is_masked_too() {
     use base64::{Engine as _, prelude::BASE64_STANDARD};
