@@ -3,13 +3,16 @@
 use std::{
     fs,
     io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
     chain::{ANCHOR, Chain, Link},
     event::Event,
-    files::{Files, Head, is_at, open_private, sync_folder},
+    files::{Files, Head, open_private, sync_folder},
+    place::Place,
     tape::Tape,
 };
 
@@ -24,6 +27,7 @@ pub(super) struct Rotation {
 #[derive(Debug)]
 pub(super) struct Log {
     pub(super) files: Files,
+    pub(super) place: Arc<Place>,
     pub(super) tape: Tape,
     pub(super) chain: Chain,
     pub(super) head: Head,
@@ -55,9 +59,7 @@ impl Log {
     /// Writes what was appended and, if asked to, waits for the disk and moves the head. After an error
     /// nothing is lost: call again.
     pub(super) fn commit(&mut self, sync: bool) -> io::Result<()> {
-        if sync {
-            self.must_be_in_place()?; // also where nothing waits: what is about to happen could not be written
-        }
+        self.must_be_in_place()?; // also where nothing waits: what is about to happen could not be written
         if self.tape.unsynced() == 0 {
             return Ok(());
         }
@@ -75,7 +77,7 @@ impl Log {
             self.commit(true)?; // the file is in its place until it is renamed
         }
         let rotated = self.files.rotated(self.first_seq);
-        if is_at(self.tape.file(), self.files.current())? {
+        if self.place.holds_the_file()? {
             if rotated.exists() {
                 return Err(io::Error::new(
                     ErrorKind::AlreadyExists,
@@ -89,6 +91,7 @@ impl Log {
             return Err(moved(self.files.current()));
         }
         sync_folder(self.files.folder())?;
+        self.place.turn_to(&next)?;
         self.tape = Tape::new(next, 0);
         self.append_anchor(Some(&rotated));
         Ok(())
@@ -126,9 +129,28 @@ impl Log {
         Ok(())
     }
 
+    /// Leaves a file that is gone for a new one in its place, with what it does not hold: for the end, when nobody is left
+    /// who could put it back. The new one has no anchor, since its first line follows one that is elsewhere or nowhere;
+    /// verification says so.
+    pub(super) fn leave_lost_file(&mut self) -> io::Result<()> {
+        if self.files.current().try_exists()? {
+            return Ok(());
+        }
+        if self.tape.file().metadata()?.nlink() > 0 {
+            self.tape.sync()?; // it has another name, and what was written is in it
+        }
+        if self.tape.unsynced() > 0 {
+            let next = open_private(self.files.current())?;
+            sync_folder(self.files.folder())?;
+            self.place.turn_to(&next)?;
+            self.tape.move_to(next);
+        }
+        Ok(())
+    }
+
     /// Another program that moved the file away would otherwise make us write into nowhere.
     fn must_be_in_place(&self) -> io::Result<()> {
-        let in_place = is_at(self.tape.file(), self.files.current())?;
+        let in_place = self.place.holds_the_file()?;
         if in_place { Ok(()) } else { Err(moved(self.files.current())) }
     }
 }

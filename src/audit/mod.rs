@@ -53,6 +53,7 @@ mod files;
 mod journal;
 mod line;
 mod log;
+mod place;
 mod query;
 mod queue;
 mod recover;

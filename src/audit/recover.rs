@@ -5,6 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
+    sync::Arc,
 };
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
     event::Event,
     files::{Files, Head, open_private, sync_folder},
     log::{Log, Rotation, timed},
+    place::Place,
     tape::Tape,
     verify::{Checker, Extent},
 };
@@ -52,6 +54,7 @@ fn open_log(files: Files, rotation: Rotation) -> io::Result<Log> {
     events.extend(compare_with_head(&files, last));
     let first_seq = if ending.last.is_some() { first_seq(files.current())? } else { None };
     let mut log = Log {
+        place: Arc::new(Place::of(files.current(), &file)?),
         tape: Tape::new(file, ending.length),
         chain: Chain::after(last),
         head: Head::open(&files.head())?,

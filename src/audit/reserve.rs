@@ -18,6 +18,7 @@ use super::{
     files::{Files, open_private},
     journal::{self, Journal},
     log::Rotation,
+    place::Place,
     queue::{Ack, Entry, Shared},
     recover,
     writer::Writer,
@@ -31,6 +32,7 @@ pub struct Audit(Arc<Owner>);
 
 struct Owner {
     shared: Arc<Shared>,
+    place: Arc<Place>,
     path: PathBuf,
     durability: Durability,
     patience: Duration,
@@ -66,9 +68,11 @@ impl Audit {
             }
         };
         let shared = Arc::new(Shared::new(config.room, metrics.clone()));
+        let place = Arc::clone(&log.place);
         let writer = Writer::new(Arc::clone(&shared), log, journal).spawn().map_err(open)?;
         Ok(Self(Arc::new(Owner {
             shared,
+            place,
             path: path.clone(),
             durability: config.durability,
             patience: config.patience,
@@ -125,6 +129,11 @@ impl Audit {
         let (ack, done) = oneshot::channel();
         slot.hand_over(|_| Entry::Awaited(Box::new(stamped(event)), ack));
         self.0.wait(done).await
+    }
+
+    /// The file may be elsewhere because it is being rotated: the writer knows, and says so to everybody if not.
+    async fn must_be_in_place(&self) -> Result<(), Error> {
+        if self.0.place.held_the_file_just_now() { Ok(()) } else { self.flush().await }
     }
 
     /// Waits until everything emitted before is on the disk.
@@ -207,13 +216,13 @@ pub struct Slot {
 
 impl Slot {
     /// To be awaited before the action is sent. With `durability: sync` it returns when the intent is on the
-    /// disk, so that a crash leaves a trace of the action; with `batch` it does nothing.
+    /// disk, so that a crash leaves a trace of the action; with `batch` it sees whether the log is in its place.
     ///
     /// # Errors
     /// [`Error::Unwritable`]: do not send. [`Error::NoId`] for an event without `id`.
     pub async fn begin(&mut self, event: &Event) -> Result<(), Error> {
         if self.audit.0.durability == Durability::Batch {
-            return Ok(());
+            return self.audit.must_be_in_place().await;
         }
         let id = event.id.ok_or(Error::NoId)?;
         self.begun = Some(id);

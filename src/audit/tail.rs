@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     Error,
-    files::{Files, is_at},
+    files::Files,
+    place::is_at,
     query::{Filter, Recorded, query},
 };
 

@@ -29,6 +29,11 @@ impl Tape {
         Self { file, durable: length, pending: Vec::new(), written: 0 }
     }
 
+    /// Leaves the file for another, which is empty, with everything that is not known to have reached the disk.
+    pub(super) fn move_to(&mut self, file: File) {
+        (self.file, self.durable, self.written) = (file, 0, 0);
+    }
+
     /// Where to append what [`Tape::write`] shall write.
     pub(super) const fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.pending

@@ -155,6 +155,96 @@ async fn an_action_that_begun_and_never_ended_is_interrupted() {
     assert!(!folder.path().join("audit.intents").exists());
 }
 
+/// Once the file is there, the writer finds it by its own clock.
+async fn recovered(audit: &Audit) {
+    while audit.flush().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn an_action_that_begins_after_the_log_was_moved_away_is_refused_and_recorded_once_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, aside) = (folder.path().join("audit.jsonl"), folder.path().join("aside.jsonl"));
+    for config in [Config::default(), sync()] {
+        let audit = open(&config, folder.path());
+        let event = sample::action("acme");
+        let mut slot = audit.reserve().await.unwrap();
+        fs::rename(&log, &aside).unwrap();
+        let begun = slot.begin(&event).await;
+        assert!(matches!(begun, Err(Error::Unwritable(_))), "{:?}", config.durability);
+        slot.emit(event.clone());
+        assert!(audit.reserve().await.is_err(), "nor does another");
+        fs::rename(&aside, &log).unwrap();
+        recovered(&audit).await;
+        assert_eq!(actions(folder.path()).last().unwrap().event.id, event.id);
+        drop(audit);
+    }
+    assert_eq!(actions(folder.path()).len(), 2);
+    assert_intact(folder.path());
+}
+
+#[tokio::test]
+async fn a_rotation_is_not_taken_for_a_log_that_was_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = open(&small_files(), folder.path());
+    for _ in 0..200 {
+        let event = sample::full();
+        let mut slot = audit.reserve().await.unwrap();
+        slot.begin(&event).await.unwrap();
+        slot.emit(event);
+    }
+    drop(audit);
+    assert!(assert_intact(folder.path()) > 5);
+}
+
+#[tokio::test]
+async fn what_ends_after_the_log_was_removed_for_good_is_in_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let audit = open(&Config::default(), folder.path());
+    let event = sample::action("acme");
+    let slot = audit.reserve().await.unwrap();
+    fs::remove_file(audit.path()).unwrap();
+    slot.emit(event.clone());
+    drop(audit);
+    assert_eq!(actions(folder.path()).last().unwrap().event.id, event.id);
+    drop(open(&Config::default(), folder.path()));
+    let report = verify_log(&folder.path().join("audit.jsonl")).unwrap();
+    assert!(matches!(report.faults[0].what, What::NoAnchor { .. }), "{:?}", report.faults);
+}
+
+/// A log whose last line is not on the disk when `lose` is called, and one that comes after it; what is then left.
+fn left_without_its_file(folder: &Path, lose: impl FnOnce(&Path)) -> Vec<u64> {
+    let path = folder.join("audit.jsonl");
+    let mut log = recover::open(Files::of(&path), log::Rotation { bytes: 1 << 20, keep: None }).unwrap();
+    log.append(&sample::action("synchronised"));
+    log.commit(true).unwrap();
+    log.append(&sample::action("written"));
+    log.commit(false).unwrap();
+    log.leave_lost_file().unwrap(); // not yet
+    lose(&path);
+    log.append(&sample::action("late"));
+    log.commit(false).unwrap_err();
+    log.leave_lost_file().unwrap();
+    log.commit(true).unwrap();
+    query(&path, &Filter::default(), usize::MAX).unwrap().events.iter().map(|found| found.seq).collect()
+}
+
+#[test]
+fn what_was_not_on_the_disk_of_a_log_that_was_removed_is_written_to_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(left_without_its_file(folder.path(), |log| fs::remove_file(log).unwrap()), [3, 4]);
+}
+
+#[test]
+fn a_log_that_was_moved_away_for_good_and_what_came_after_it_are_whole_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, aside) = (folder.path().join("audit.jsonl"), folder.path().join("aside.jsonl"));
+    assert_eq!(left_without_its_file(folder.path(), |log| fs::rename(log, &aside).unwrap()), [4]);
+    fs::write(&log, [fs::read(&aside).unwrap(), fs::read(&log).unwrap()].concat()).unwrap();
+    assert_intact(folder.path());
+}
+
 #[tokio::test]
 async fn an_intent_that_a_crash_left_is_recorded_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();

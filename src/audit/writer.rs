@@ -149,6 +149,7 @@ impl Writer {
             failed = true;
             self.shared.report(Some(error.to_string().into()));
             if !self.shared.sleep(RETRY) {
+                let _ = self.log.leave_lost_file(); // where that fails, the step goes on to say why
                 self.tries_left = self.tries_left.saturating_sub(1);
                 if self.tries_left == 0 {
                     let events = self.log.unsynced();
