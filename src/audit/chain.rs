@@ -12,6 +12,10 @@ use super::{
 
 /// The `event` of the line that begins every file.
 pub(super) const ANCHOR: &str = "audit.anchor";
+/// The `event` of a line that says what was found when the log was opened: lines are gone that had reached the disk.
+pub(super) const MISSING: &str = "audit.missing";
+/// Likewise: lines do not verify, though others do that come after them.
+pub(super) const DAMAGED: &str = "audit.damaged";
 
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
 /// `,"hash":"` + 64 digits + `"}`.

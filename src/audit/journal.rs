@@ -26,6 +26,8 @@ use crate::id::ActionId;
 
 /// The journal is rewritten when it is larger than this.
 const LARGE: u64 = 1 << 20;
+/// The `event` that tells of lines which are no intents. A power cut may leave some, which nobody was told were written.
+const UNREADABLE: &str = "audit.intents_unreadable";
 
 /// The intents of one process.
 pub(super) struct Journal {
@@ -130,7 +132,7 @@ pub(super) fn orphans(files: &Files) -> Result<Vec<Event>, Error> {
     events.sort_by_key(|event| event.id);
     if unreadable > 0 {
         let detail = format!("{unreadable} lines of {} are unreadable", files.intents().display());
-        events.push(Event::system("audit.damaged", detail));
+        events.push(Event::system(UNREADABLE, detail));
     }
     Ok(events)
 }
@@ -230,7 +232,7 @@ mod tests {
         fs::write(fixture.files().intents(), "{\"after\":0}\nnonsense\n{\"id\":\"0192").unwrap();
         let orphans = orphans(&fixture.files()).unwrap();
         assert_eq!(orphans.len(), 1);
-        assert_eq!(orphans[0].event.as_deref(), Some("audit.damaged"));
+        assert_eq!(orphans[0].event.as_deref(), Some(UNREADABLE));
     }
 
     #[test]

@@ -101,9 +101,10 @@ impl Log {
     pub(super) fn append_anchor(&mut self, previous: Option<&Path>) {
         let last = self.chain.last();
         self.first_seq = last.seq + 1;
-        let detail = match previous.and_then(Path::file_name) {
-            Some(name) => format!("continues {} after seq {}", name.display(), last.seq),
-            None => "begins the log".to_owned(),
+        let detail = match (previous.and_then(Path::file_name), last.seq) {
+            (Some(name), seq) => format!("continues {} after seq {seq}", name.display()),
+            (None, 0) => "begins the log".to_owned(),
+            (None, seq) => format!("begins anew after seq {seq}"),
         };
         self.append(&timed(Event::system(ANCHOR, detail)));
     }

@@ -10,11 +10,12 @@ use std::{
 
 use super::{
     Error,
-    chain::{Chain, Link, Sealed},
+    chain::{Chain, DAMAGED, Link, MISSING, Sealed},
     event::Event,
     files::{Files, Head, open_private, sync_folder},
     log::{Log, Rotation, timed},
     place::Place,
+    report::{Fault, What},
     tape::Tape,
     verify::{Checker, Extent},
 };
@@ -50,8 +51,8 @@ fn open_log(files: Files, rotation: Rotation) -> io::Result<Log> {
     if ending.length < length {
         set_aside(&file, ending.length, length, &files)?;
     }
-    let last = ending.last.unwrap_or(previous);
-    events.extend(compare_with_head(&files, last));
+    let (last, missing) = hold_against_head(&files, ending.last.unwrap_or(previous));
+    events.extend(missing);
     let first_seq = if ending.last.is_some() { first_seq(files.current())? } else { None };
     let mut log = Log {
         place: Arc::new(Place::of(files.current(), &file)?),
@@ -128,7 +129,7 @@ impl Ending {
         for line in lines {
             checker.line(path, 0, line.trim_ascii_end());
         }
-        let fault = checker.faults().first().map(|fault| fault.what.to_string());
+        let fault = untold(checker.faults()).map(ToString::to_string);
         Some(Self { last: Some(last), length: from + end as u64, torn: (bytes.len() - end) as u64, fault })
     }
 
@@ -141,7 +142,7 @@ impl Ending {
         });
         let damaged = self.fault.as_ref().map(|fault| {
             let detail = format!("the last lines before seq {seq} do not verify ({fault}): run audit verify");
-            Event::system("audit.damaged", detail)
+            Event::system(DAMAGED, detail)
         });
         torn.into_iter().chain(damaged).collect()
     }
@@ -160,19 +161,26 @@ fn set_aside(file: &File, from: u64, to: u64, files: &Files) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A head that is ahead of the files means that synchronised lines are gone, which no crash explains.
-fn compare_with_head(files: &Files, last: Link) -> Option<Event> {
-    let detail = match Head::read(&files.head()) {
+/// The first of these faults that the log does not tell of itself: an earlier opening found what stands before its word.
+fn untold(faults: &[Fault]) -> Option<&What> {
+    let told = faults.iter().rposition(|fault| matches!(fault.what, What::Told { .. }));
+    faults.get(told.map_or(0, |told| told + 1)).map(|fault| &fault.what)
+}
+
+/// A head that is ahead of the files means that synchronised lines are gone, which no crash explains. Their numbers are not
+/// used again: the chain goes on after the head, which leaves a gap, and fits once the lines are put back.
+fn hold_against_head(files: &Files, last: Link) -> (Link, Option<Event>) {
+    let (after, detail) = match Head::read(&files.head()) {
         Ok(Some(head)) if head.seq > last.seq => {
-            format!("audit.head says seq {}, the files end at seq {}", head.seq, last.seq)
+            (head, format!("audit.head says seq {}, the files end at seq {}", head.seq, last.seq))
         }
         Ok(Some(head)) if head.seq == last.seq && head.hash != last.hash => {
-            format!("audit.head has another hash for seq {}", head.seq)
+            (last, format!("audit.head has another hash for seq {}", head.seq))
         }
-        Ok(_) => return None,
-        Err(error) => format!("audit.head cannot be read: {error}"),
+        Ok(_) => return (last, None),
+        Err(error) => (last, format!("audit.head cannot be read: {error}")),
     };
-    Some(Event::system("audit.missing", detail))
+    (after, Some(Event::system(MISSING, detail)))
 }
 
 fn end_of_rotated(path: &Path) -> io::Result<Link> {
@@ -224,6 +232,11 @@ mod tests {
             (log.last().seq, fs::read_to_string(self.files().current()).unwrap())
         }
 
+        fn found(&self) -> Vec<(u64, What)> {
+            let report = verify_log(self.files().current()).unwrap();
+            report.faults.into_iter().map(|fault| (fault.line, fault.what)).collect()
+        }
+
         fn append(&self, bytes: &[u8]) {
             let mut file = OpenOptions::new().append(true).open(self.files().current()).unwrap();
             file.write_all(bytes).unwrap();
@@ -265,8 +278,40 @@ mod tests {
         let cut: String = text.split_inclusive('\n').take(2).collect();
         fs::write(fixture.files().current(), cut).unwrap();
         let (seq, text) = fixture.reopened();
-        assert_eq!(seq, 3);
+        assert_eq!(seq, 4, "the number of the line that is gone is not used again");
         assert!(text.contains("audit.head says seq 3, the files end at seq 2"));
+        fixture.reopened();
+        let told = What::Told {
+            event: MISSING.to_owned(),
+            detail: "audit.head says seq 3, the files end at seq 2".to_owned(),
+        };
+        assert_eq!(fixture.found(), [(3, What::Missing { from: 3, to: 3 }), (3, told)]);
+    }
+
+    #[test]
+    fn a_log_that_was_removed_is_told_of_by_the_next_one() {
+        let fixture = Fixture::new();
+        fs::remove_file(fixture.files().current()).unwrap();
+        let (seq, text) = fixture.reopened();
+        assert_eq!(seq, 5);
+        assert!(text.starts_with("{\"detail\":\"begins anew after seq 3\""), "{text}");
+        let told = What::Told {
+            event: MISSING.to_owned(),
+            detail: "audit.head says seq 3, the files end at seq 0".to_owned(),
+        };
+        assert_eq!(fixture.found(), [(2, told)]);
+    }
+
+    #[test]
+    fn lines_that_are_put_back_fit_what_came_after_they_were_gone() {
+        let fixture = Fixture::new();
+        let text = fs::read_to_string(fixture.files().current()).unwrap();
+        let lines: Vec<_> = text.split_inclusive('\n').collect();
+        fs::write(fixture.files().current(), lines[..2].concat()).unwrap();
+        let (_, after) = fixture.reopened();
+        let late = after.split_inclusive('\n').nth(2).unwrap();
+        fs::write(fixture.files().current(), text.clone() + late).unwrap();
+        assert!(matches!(&*fixture.found(), [(4, What::Told { .. })]), "{:?}", fixture.found());
     }
 
     #[test]
@@ -274,7 +319,17 @@ mod tests {
         let fixture = Fixture::new();
         let text = fs::read_to_string(fixture.files().current()).unwrap();
         fs::write(fixture.files().current(), text.replace("acme", "evil")).unwrap();
-        assert!(fixture.reopened().1.contains("\"event\":\"audit.damaged\""));
+        let (seq, text) = fixture.reopened();
+        assert!(text.contains("\"event\":\"audit.damaged\""));
+        assert_eq!(fixture.reopened().0, seq, "it is said once");
+        assert!(matches!(&*fixture.found(), [(2, What::Changed), (4, What::Told { .. })]));
+        let mut log = fixture.open();
+        log.append(&sample::action("late"));
+        log.append(&sample::action("last"));
+        log.commit(true).unwrap();
+        let text = fixture.reopened().1;
+        fs::write(fixture.files().current(), text.replace("late", "evil")).unwrap();
+        assert_eq!(fixture.reopened().0, seq + 3, "and so is what is changed after it");
     }
 
     #[test]

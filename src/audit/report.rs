@@ -95,6 +95,15 @@ pub enum What {
         /// The number that `audit.head` names.
         head: u64,
     },
+    /// The line itself says that others are gone or wrong: so it was found when the log was opened there, and no crash
+    /// explains it.
+    #[error("{event}: {detail}")]
+    Told {
+        /// `audit.missing` or `audit.damaged`.
+        event: String,
+        /// What was found.
+        detail: String,
+    },
     /// `audit.head` knows another hash for this line.
     #[error("seq {seq} has another hash than audit.head recorded: the log was rewritten")]
     Rewritten {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Error,
-    chain::{Hash, Link, Sealed},
+    chain::{DAMAGED, Hash, Link, MISSING, Sealed},
     files::{Files, Head},
     report::{Fault, Report, What},
 };
@@ -142,20 +142,19 @@ impl Checker {
     pub(super) fn line(&mut self, file: &Path, number: u64, line: &[u8]) {
         self.lines += 1;
         self.lines_in_file = number;
-        let fault = match Sealed::read(line) {
+        let found = match Sealed::read(line) {
             None => {
                 self.skip_one();
-                Some(What::Changed)
+                [Some(What::Changed), None, None]
             }
             Some(sealed) => {
-                self.note(file, number, &sealed);
-                let anchored = self.check_anchor(&sealed);
-                self.faults.extend(anchored.map(|what| Fault { file: file.to_owned(), line: number, what }));
-                self.check_link(&sealed)
+                let told = self.hear(file, number, &sealed);
+                [self.check_anchor(&sealed), self.check_link(&sealed), told]
             }
         };
         self.at_start = false;
-        self.faults.extend(fault.map(|what| Fault { file: file.to_owned(), line: number, what }));
+        let faults = found.into_iter().flatten();
+        self.faults.extend(faults.map(|what| Fault { file: file.to_owned(), line: number, what }));
     }
 
     /// The file ends without a newline. That is no fault at the end of a log whose head reaches only to the
@@ -244,13 +243,19 @@ impl Checker {
         self.before = Some(Before { seq: sealed.link.seq, hash: Some(sealed.link.hash), unknown: 0 });
     }
 
-    fn note(&mut self, file: &Path, number: u64, sealed: &Sealed) {
-        let Some((event, detail)) = &sealed.system else { return };
+    /// What the log says of itself is a note, unless it is what no crash explains: that stays a fault, though what comes
+    /// after it may fit what came before.
+    fn hear(&mut self, file: &Path, number: u64, sealed: &Sealed) -> Option<What> {
+        let (event, detail) = sealed.system.as_ref()?;
+        if [MISSING, DAMAGED].contains(&event.as_str()) {
+            return Some(What::Told { event: event.clone(), detail: detail.clone() });
+        }
         let is_beginning = sealed.is_anchor() && self.lines == 1 && sealed.link.seq != 1;
         let is_recovery = event.starts_with("audit.") && !sealed.is_anchor();
         if is_beginning || is_recovery {
             self.notes.push(format!("{}:{number}: {event}: {detail}", file.display()));
         }
+        None
     }
 }
 

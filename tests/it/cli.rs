@@ -405,6 +405,33 @@ fn a_changed_audit_log_is_status_three() {
 }
 
 #[test]
+fn a_log_from_which_lines_were_cut_is_never_intact_again() {
+    let desk = Desk::new();
+    desk.add();
+    let account = "acme/crm/role:researcher";
+    let (freeze, unfreeze) = (["account", "freeze", account], ["account", "unfreeze", account]);
+    desk.done(&freeze, "");
+    desk.done(&unfreeze, "");
+    let log = desk.dir.path().join("data/audit.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    fs::write(&log, text.split_inclusive('\n').take(2).collect::<String>()).unwrap();
+    assert_eq!(desk.run(&["audit", "verify"], "").status, 3);
+    for verb in [freeze, unfreeze] {
+        desk.done(&verb, "");
+        let found = desk.run(&["audit", "verify"], "");
+        assert_eq!(found.status, 3);
+        let faults = [
+            "before this line, seq 3 to 4 are missing",
+            "audit.missing: audit.head says seq 4, the files end at seq 2",
+        ];
+        assert!(faults.iter().all(|fault| found.out.contains(fault)), "{found:?}");
+        assert!(found.out.contains("not intact, 2 faults"), "{found:?}");
+    }
+    let json = desk.run(&["audit", "verify", "--output", "json"], "");
+    assert_eq!((json.status, &json.json()["intact"]), (3, &Value::Bool(false)));
+}
+
+#[test]
 fn a_policy_with_faults_is_told_whole() {
     let desk = Desk::new();
     let file = desk.dir.path().join("policies/policy.yaml");
