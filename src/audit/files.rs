@@ -77,7 +77,7 @@ impl Files {
     /// Every file of the log, oldest first, the current one last.
     pub(super) fn list(&self) -> io::Result<Vec<PathBuf>> {
         let mut paths: Vec<_> = self.list_rotated()?.into_iter().map(|(_, path)| path).collect();
-        if self.current.exists() {
+        if self.current.try_exists()? {
             paths.push(self.current.clone());
         }
         Ok(paths)

@@ -78,7 +78,7 @@ pub use self::{
     report::{Fault, Report, What},
     reserve::{Audit, Slot},
     tail::Tail,
-    verify::{Extent, verify, verify_log},
+    verify::{Extent, is_there, verify, verify_log},
 };
 
 /// Why something could not be recorded or read.

@@ -89,6 +89,9 @@ pub enum What {
         /// The line's number.
         seq: u64,
     },
+    /// Neither the file that is written is there, nor `audit.head`; no crash leaves rotated files alone.
+    #[error("there is no such file, and no audit.head, but rotated files: the end was removed")]
+    Gone,
     /// `audit.head` knows a later line.
     #[error("the log ends here, but audit.head says it went on to seq {head}: the end was cut off")]
     CutOff {

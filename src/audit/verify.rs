@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +23,20 @@ pub enum Extent {
     Excerpt,
 }
 
+/// Whether there is a log to which `current` would belong: a file of it, or its head. What is not there is for
+/// [`verify_log`] to say.
+///
+/// # Errors
+/// [`Error::Read`] when that cannot be seen.
+pub fn is_there(current: &Path) -> Result<bool, Error> {
+    let files = Files::of(current);
+    let found = files.list().and_then(|found| Ok(!found.is_empty() || files.head().try_exists()?));
+    match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false), // nor is its folder
+        found => found.map_err(|source| Error::Read { path: files.folder().to_owned(), source }),
+    }
+}
+
 /// Verifies the whole log to which `current` belongs: every rotated file and `current` itself.
 ///
 /// # Errors
@@ -31,7 +45,11 @@ pub fn verify_log(current: &Path) -> Result<Report, Error> {
     let files = Files::of(current);
     let head = read_head(&files)?; // before the files: what it tells must then be in them
     let paths = files.list().map_err(|source| Error::Read { path: files.folder().to_owned(), source })?;
-    check(&paths, Extent::Whole, head, current)
+    let mut report = check(&paths, Extent::Whole, head, paths.last().map_or(current, PathBuf::as_path))?;
+    if head.is_none() && !paths.is_empty() && !paths.iter().any(|path| path == current) {
+        report.faults.push(Fault { file: current.to_owned(), line: 1, what: What::Gone });
+    }
+    Ok(report)
 }
 
 /// Verifies these files, in the order of their first lines. `audit.head` is looked for beside the last one.
@@ -364,6 +382,25 @@ mod tests {
         assert_eq!(log.found(), [(5, What::CutOff { head: 6 })]);
         log.lines.clear();
         assert_eq!(log.found(), [(1, What::CutOff { head: 6 })]);
+    }
+
+    #[test]
+    fn a_log_whose_current_file_was_removed_is_not_intact() {
+        let log = Fixture::new(5);
+        let (files, current) = (Files::of(&log.path()), log.path());
+        std::fs::write(files.rotated(1), log.lines[..4].concat()).unwrap();
+        let found = || verify_log(&current).unwrap().faults;
+        let cut_off = Fault { file: files.rotated(1), line: 5, what: What::CutOff { head: 6 } };
+        assert_eq!((is_there(&current).unwrap(), found()), (true, vec![cut_off]));
+        std::fs::remove_file(files.head()).unwrap();
+        let gone = Fault { file: current.clone(), line: 1, what: What::Gone };
+        assert_eq!((is_there(&current).unwrap(), found()), (true, vec![gone]));
+        std::fs::remove_file(files.rotated(1)).unwrap();
+        assert!(!is_there(&current).unwrap());
+        assert!(!is_there(&log.folder.path().join("nowhere/audit.jsonl")).unwrap());
+        Head::open(&files.head()).unwrap().write(Link { seq: 3, hash: Hash::ZERO }).unwrap();
+        let cut_off = Fault { file: current.clone(), line: 1, what: What::CutOff { head: 3 } };
+        assert_eq!((is_there(&current).unwrap(), found()), (true, vec![cut_off]));
     }
 
     #[test]

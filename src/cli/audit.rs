@@ -146,11 +146,11 @@ impl Audit {
     }
 }
 
-/// The log of the configuration, which must be there.
+/// The log of the configuration, of which something must be there.
 fn log(global: &Global) -> Result<PathBuf, Failure> {
     let config = global.load()?;
     let path = config.audit.path(&config.data_dir);
-    if path.exists() {
+    if audit::is_there(&path)? {
         return Ok(path);
     }
     let failure = Failure::new(format!("there is no audit log at {}", path.display()));

@@ -432,6 +432,29 @@ fn a_log_from_which_lines_were_cut_is_never_intact_again() {
 }
 
 #[test]
+fn a_log_that_was_removed_or_cannot_be_reached_is_not_taken_for_one_that_never_was() {
+    let desk = Desk::new();
+    let verbs = ["verify", "tail", "query"];
+    for verb in verbs {
+        let found = desk.run(&["audit", verb], "");
+        assert!(found.status == 1 && found.err.contains("there is no audit log"), "{verb} {found:?}");
+    }
+    desk.add();
+    let log = desk.dir.path().join("data/audit.jsonl");
+    fs::remove_file(&log).unwrap();
+    let found = desk.run(&["audit", "verify"], "");
+    assert!(found.status == 3 && found.out.contains("audit.head says it went on to seq 2"), "{found:?}");
+    let json = desk.run(&["audit", "verify", "--output", "json"], "");
+    assert_eq!((json.status, &json.json()["intact"]), (3, &Value::Bool(false)));
+    // A loop is in the way of root, too, whom no permission is.
+    std::os::unix::fs::symlink(&log, &log).unwrap();
+    for verb in verbs {
+        let found = desk.run(&["audit", verb], "");
+        assert!(found.status == 1 && found.err.contains("Too many levels"), "{verb} {found:?}");
+    }
+}
+
+#[test]
 fn a_policy_with_faults_is_told_whole() {
     let desk = Desk::new();
     let file = desk.dir.path().join("policies/policy.yaml");
