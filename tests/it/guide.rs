@@ -110,6 +110,7 @@ fn every_metric_is_in_the_documentation() {
         include_str!("../../src/admission/certificate/mod.rs"),
         include_str!("../../src/broker/metrics.rs"),
         include_str!("../../src/credential/remote/metrics.rs"),
+        include_str!("../../src/credential/refresh/metrics.rs"),
     ];
     let names: Vec<&str> = sources
         .iter()

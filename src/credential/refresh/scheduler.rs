@@ -240,8 +240,8 @@ impl Engine {
     }
 
     fn show(&self, table: &Timetable) {
-        let Some(expires) = table.expires() else { return };
-        let left = expires.duration_since(self.0.parts.clock.now()).as_secs();
-        self.0.parts.metrics.expiry_min.set(left);
+        let now = self.0.parts.clock.now();
+        let left = table.expires().map(|expires| expires.duration_since(now).as_secs());
+        self.0.parts.metrics.first_end(left);
     }
 }
