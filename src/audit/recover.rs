@@ -41,7 +41,8 @@ struct Damaged;
 fn open_log(files: Files, rotation: Rotation) -> io::Result<Log> {
     let file = open_private(files.current())?;
     let length = file.metadata()?.len();
-    let ending = Ending::of(&file, length, files.current())?;
+    let head = Head::read(&files.head()).ok().flatten(); // one that cannot be read is told of below
+    let ending = Ending::of(&file, length, files.current(), head)?;
     let rotated = files.list_rotated()?.pop();
     let previous = match &rotated {
         Some((_, path)) => end_of_rotated(path)?,
@@ -91,14 +92,15 @@ struct Ending {
 }
 
 impl Ending {
-    fn of(file: &File, length: u64, path: &Path) -> io::Result<Self> {
+    /// Looks as far back as it takes to see the line that the head knows.
+    fn of(file: &File, length: u64, path: &Path, head: Option<Link>) -> io::Result<Self> {
         let mut window = WINDOW;
         loop {
             let from = length.saturating_sub(window);
             let mut bytes = vec![0; usize::try_from(length - from).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, from)?;
             let whole_file = from == 0;
-            if let Some(ending) = Self::in_window(&bytes, from, path) {
+            if let Some(ending) = Self::in_window(&bytes, from, path, head) {
                 return Ok(ending);
             }
             if whole_file {
@@ -112,7 +114,7 @@ impl Ending {
     }
 
     /// `from` is where the window begins in the file; its first line is a part of one unless that is 0.
-    fn in_window(bytes: &[u8], from: u64, path: &Path) -> Option<Self> {
+    fn in_window(bytes: &[u8], from: u64, path: &Path, head: Option<Link>) -> Option<Self> {
         let begin = if from == 0 { 0 } else { memchr::memchr(b'\n', bytes)? + 1 };
         let mut end = memchr::memrchr(b'\n', bytes)? + 1;
         let last = loop {
@@ -124,10 +126,13 @@ impl Ending {
             }
             end = line_begin;
         };
-        let mut checker = Checker::new(Extent::Excerpt, None);
+        let mut checker = Checker::new(Extent::Excerpt, head);
         let lines = bytes[begin..end].split_inclusive(|byte| *byte == b'\n');
         for line in lines {
             checker.line(path, 0, line.trim_ascii_end());
+        }
+        if from > 0 && head.is_some_and(|head| checker.lowest().is_some_and(|lowest| head.seq < lowest)) {
+            return None;
         }
         let fault = untold(checker.faults()).map(ToString::to_string);
         Some(Self { last: Some(last), length: from + end as u64, torn: (bytes.len() - end) as u64, fault })
@@ -186,7 +191,7 @@ fn hold_against_head(files: &Files, last: Link) -> (Link, Option<Event>) {
 fn end_of_rotated(path: &Path) -> io::Result<Link> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
-    Ending::of(&file, length, path)?.last.ok_or_else(|| io::Error::other(Damaged))
+    Ending::of(&file, length, path, None)?.last.ok_or_else(|| io::Error::other(Damaged))
 }
 
 fn first_seq(path: &Path) -> io::Result<Option<u64>> {
@@ -300,6 +305,32 @@ mod tests {
             detail: "audit.head says seq 3, the files end at seq 0".to_owned(),
         };
         assert_eq!(fixture.found(), [(2, told)]);
+    }
+
+    /// A log rewritten from its second line on, with right hashes, and so much longer.
+    fn rewritten(lines: usize) -> Fixture {
+        let fixture = Fixture::new();
+        let text = fs::read_to_string(fixture.files().current()).unwrap();
+        let anchor = text.lines().next().unwrap();
+        let mut bytes = format!("{anchor}\n").into_bytes();
+        let mut chain = Chain::after(Sealed::read(anchor.as_bytes()).unwrap().link);
+        (0..lines).for_each(|_| chain.append(&mut bytes, &sample::action("evil")));
+        fs::write(fixture.files().current(), bytes).unwrap();
+        fixture
+    }
+
+    #[test]
+    fn a_log_that_was_rewritten_beyond_its_head_is_told_of_though_the_head_moves_on() {
+        for lines in [2, 3, 5000] {
+            let fixture = rewritten(lines);
+            fixture.reopened();
+            let found = fixture.found();
+            let says = "seq 3 has another hash than audit.head recorded";
+            assert!(
+                matches!(&found[0].1, What::Told { event, detail } if event == DAMAGED && detail.contains(says)),
+                "{lines}: {found:?}"
+            );
+        }
     }
 
     #[test]

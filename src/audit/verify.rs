@@ -191,6 +191,11 @@ impl Checker {
         self.at_start = true;
     }
 
+    /// The lowest number seen.
+    pub(super) const fn lowest(&self) -> Option<u64> {
+        self.lowest
+    }
+
     pub(super) fn faults(&self) -> &[Fault] {
         &self.faults
     }
