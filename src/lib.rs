@@ -25,7 +25,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | 0 words | [`secret`] [`host`] [`id`] [`path`] [`cause`] [`document`] |
-//! | 1 plumbing | [`drain`] [`telemetry`] [`tls`] [`clients`], above them [`names`], above that [`dial`] [`fetch`] |
+//! | 1 plumbing | `regular`, above it [`drain`] [`telemetry`] [`tls`] [`clients`], above them [`names`], above that [`dial`] [`fetch`] |
 //! | 2 domain | [`identity`] who asks · [`policy`] may they · [`vault`] at rest · [`oauth`] the protocol · [`audit`] what happened |
 //! | 3 | [`catalog`] connectors and their operations |
 //! | 4 | [`ruleset`] the policy folder read whole · [`credential`] permit → credential |
@@ -80,6 +80,7 @@ pub mod path;
 pub mod policy;
 pub mod proxy;
 pub mod redirect;
+mod regular;
 pub mod ruleset;
 pub mod secret;
 pub mod telemetry;

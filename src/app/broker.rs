@@ -19,6 +19,7 @@ use crate::{
     drain::Drain,
     fetch,
     identity::{FetchJwks, IssuerConfig, Workloads},
+    regular,
     ruleset::{self, Rules},
     secret::Secret,
     telemetry,
@@ -156,8 +157,11 @@ fn fetching(issuer: &IssuerConfig, drain: &Drain) -> FetchJwks {
     })
 }
 
+/// Far more than any token has, in bytes.
+const LARGEST_TOKEN: u64 = 64 << 10;
+
 fn bearer(path: &std::path::Path) -> Result<Secret, String> {
-    let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = regular::read(path, LARGEST_TOKEN).map_err(|error| format!("{}: {error}", path.display()))?;
     let text = zeroize::Zeroizing::new(text);
     match text.trim_ascii() {
         [] => Err(format!("{}: holds no token", path.display())),

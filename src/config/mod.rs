@@ -17,11 +17,13 @@ use serde::Deserialize;
 use crate::{
     admin, admission, audit, broker, credential,
     document::{self, Finding},
-    identity, oauth, proxy, ruleset, telemetry, tls, vault,
+    identity, oauth, proxy, regular, ruleset, telemetry, tls, vault,
 };
 
 /// The file's name in the working directory and in the XDG configuration directory.
 pub const FILE: &str = "keybearer.yaml";
+/// Far more than people write there, in bytes.
+const LARGEST: u64 = 4 << 20;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -158,7 +160,9 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_path_buf(), source })
+    // Of whatever kind, because a shell may hand it over as a pipe.
+    let file = std::fs::File::open(path).and_then(|file| regular::bounded_text(file, LARGEST));
+    file.map_err(|source| Error::Read { path: path.to_path_buf(), source })
 }
 
 fn parse<T: serde::de::DeserializeOwned + Default>(text: &str, path: Option<&Path>) -> Result<T, Error> {

@@ -7,7 +7,7 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 pub use self::error::SeedError;
 
@@ -15,6 +15,7 @@ use crate::{
     catalog::{AuthType, Connector},
     id::AccountKey,
     oauth::{App, Asserter, ClientAuth, Exchange, Narrowed, SigningKey, TypedToken, WebIdentity},
+    regular,
     secret::Secret,
     vault::{SecretError, parse_seed_input},
 };
@@ -163,19 +164,14 @@ impl Seed<'_> {
     }
 
     /// The question, for these scopes of the provider's. Reads the file that a token is in.
-    pub(super) async fn ask(
-        &self,
-        account: &AccountKey,
-        app: &App,
-        scopes: Vec<String>,
-    ) -> Result<Ask, SeedError> {
+    pub(super) fn ask(&self, account: &AccountKey, app: &App, scopes: Vec<String>) -> Result<Ask, SeedError> {
         Ok(match self.connector.auth.kind {
             AuthType::JwtBearer => Ask::JwtBearer { asserter: self.asserter(Some(app))?, scopes },
-            AuthType::TokenExchange => Ask::TokenExchange(self.exchange(scopes).await?),
+            AuthType::TokenExchange => Ask::TokenExchange(self.exchange(scopes)?),
             AuthType::GithubApp => Ask::Installation(self.narrowed(&scopes)?),
             AuthType::AwsSigv4 => {
                 let (role, file) = self.role()?;
-                let (token, session) = (token_in(file).await?, session(account));
+                let (token, session) = (token_in(file)?, session(account));
                 Ask::WebIdentity(WebIdentity { role, session, token, policies: self.list("policy_arns") })
             }
             _ => Ask::ClientCredentials { scopes },
@@ -225,11 +221,11 @@ impl Seed<'_> {
         }
     }
 
-    async fn exchange(&self, scopes: Vec<String>) -> Result<Exchange, SeedError> {
+    fn exchange(&self, scopes: Vec<String>) -> Result<Exchange, SeedError> {
         let subject = match self.token_file("subject_token_file")? {
             Some(file) => {
                 let kind = self.token_type("subject_token_type", "jwt")?;
-                TypedToken { token: token_in(file).await?, r#type: kind }
+                TypedToken { token: token_in(file)?, r#type: kind }
             }
             None => self
                 .typed("subject_token", "subject_token_type")?
@@ -334,15 +330,15 @@ impl Seed<'_> {
     }
 }
 
-/// The token that is in a file at present. It has to look like one, so that no other file is ever sent anywhere.
-async fn token_in(file: &Path) -> Result<Secret, SeedError> {
+/// The token that is in a file at present, which is small and on this machine. It has to look like one, so that no other file is ever sent anywhere.
+fn token_in(file: &Path) -> Result<Secret, SeedError> {
     let failed = |why| SeedError::File { path: file.to_owned(), why };
-    let length = tokio::fs::metadata(file).await.map_err(|_| failed("it cannot be read"))?.len();
-    if length > LONGEST {
-        return Err(failed("it is too long"));
-    }
-    let bytes =
-        zeroize::Zeroizing::new(tokio::fs::read(file).await.map_err(|_| failed("it cannot be read"))?);
+    let bytes = regular::read(file, LONGEST).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => failed("it is too long"),
+        io::ErrorKind::InvalidInput => failed("it is no regular file"),
+        _ => failed("it cannot be read"),
+    });
+    let bytes = zeroize::Zeroizing::new(bytes?);
     let token = bytes.trim_ascii();
     let is_part = |part: &[u8]| {
         !part.is_empty() && part.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))

@@ -12,6 +12,7 @@ use super::{ConfigError, Error, JwksSource, key_set::KeySet};
 use crate::{
     drain::Drain,
     host::{Authority, Host},
+    regular,
 };
 
 /// How a key set is fetched: an address to the body of its 200 answer, bounded in bytes and time by whoever
@@ -28,6 +29,8 @@ const UNKNOWN_KEY_EVERY: Duration = Duration::from_mins(1);
 /// After a failure the source is left alone for a while: longer where there are keys to go on with.
 const RETRY_AGED_AFTER: Duration = Duration::from_mins(1);
 const RETRY_MISSING_AFTER: Duration = Duration::from_secs(5);
+/// Far more than any file of keys has, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// The current key set and how to get the next one.
 pub(super) struct Keys {
@@ -67,7 +70,7 @@ impl Keys {
         let (source, first) = match source {
             JwksSource::File(path) => {
                 let wrong = |why| ConfigError::File { path: path.clone(), why };
-                let bytes = std::fs::read(&path).map_err(|e| wrong(e.to_string()))?;
+                let bytes = regular::read(&path, LARGEST).map_err(|e| wrong(e.to_string()))?;
                 let set = KeySet::following(None, bytes).map_err(wrong)?;
                 (Source::File(path), Some(Arc::new(set)))
             }
@@ -159,7 +162,8 @@ impl History {
 impl Source {
     async fn read(&self) -> Result<Vec<u8>, String> {
         match self {
-            Self::File(path) => tokio::fs::read(path).await.map_err(|error| error.to_string()),
+            // Small, and on this machine.
+            Self::File(path) => regular::read(path, LARGEST).map_err(|error| error.to_string()),
             Self::Url(url, fetch) => fetch(url.clone()).await,
         }
     }

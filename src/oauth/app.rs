@@ -1,13 +1,13 @@
 //! The apps that a provider knows us by: client id, and a secret or a key.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io, path::PathBuf, sync::Arc};
 
 use serde::Deserialize;
-use zeroize::Zeroizing;
 
 use super::key::SigningKey;
 use crate::{
     id::{ConnectorName, TenantId},
+    regular,
     secret::Secret,
 };
 
@@ -225,12 +225,7 @@ impl SecretSource {
 }
 
 fn read(path: &PathBuf) -> io::Result<Secret> {
-    let length = fs::metadata(path)?.len();
-    if length > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "no secret is that long"));
-    }
-    let mut bytes = Zeroizing::new(fs::read(path)?);
-    Ok(Secret::new(std::mem::take(&mut *bytes)))
+    regular::bounded(File::open(path)?, LONGEST).map(Secret::new)
 }
 
 fn is_redirect(text: &str) -> bool {

@@ -13,7 +13,7 @@ use super::{
     files::{File, Files},
     origin::Origin,
 };
-use crate::document::Finding;
+use crate::{document::Finding, regular};
 
 /// A policy file is written by people: 4 MiB are far more than they write.
 const MAX_FILE: u64 = 4 << 20;
@@ -111,13 +111,7 @@ impl Sources {
     }
 
     fn read_file(&mut self, path: &Path) {
-        let text = fs::metadata(path).and_then(|metadata| {
-            if metadata.len() > MAX_FILE {
-                return Err(std::io::Error::other("larger than 4 MiB"));
-            }
-            fs::read_to_string(path)
-        });
-        match text {
+        match regular::read_text(path, MAX_FILE) {
             Ok(text) if bundle::is_bundle(&text) => {
                 let says = "is a signed bundle: name it with the keys that may sign it, in `policies:` as {bundle: FILE, keys: FILE}, for `policy check` as --bundle FILE --keys FILE";
                 self.files.findings.push(Finding::of_file(path, says.to_owned()));

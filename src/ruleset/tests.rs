@@ -395,6 +395,33 @@ async fn a_swapped_config_map_is_taken_and_a_bad_one_is_not() {
     assert_eq!(drain.finish(Duration::from_secs(20)).await, 0, "the watch ends with the drain");
 }
 
+#[test]
+fn what_is_no_regular_file_is_a_finding() {
+    let folder = folder(&[("crm.yaml", CRM)]);
+    symlink("/dev/zero", folder.path().join("endless.yaml")).unwrap();
+    make_pipe(&folder.path().join("pipe.yaml"));
+    let error = load(&folder).unwrap_err();
+    let says = error.findings().iter().map(|finding| finding.says.as_str()).collect::<Vec<_>>();
+    assert_eq!(says, ["cannot be read: it is no regular file"; 2]);
+}
+
+fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_folder_does_not_end_the_following() {
+    let (_outer, folder) = quiet_folder(&[("crm.yaml", CRM), ("reader.yaml", READER)]);
+    let (rules, drain, mut outcomes) = watched(&folder);
+    let pipe = folder.join("pipe.yaml");
+    make_pipe(&pipe);
+    let Outcome::Refused(_) = next(&mut outcomes).await else { panic!("a pipe is not taken") };
+    assert!(allows(&rules.current(), &Method::GET), "the last good one stays");
+    fs::remove_file(&pipe).unwrap();
+    let Outcome::Loaded(_) = next(&mut outcomes).await else { panic!("recovered") };
+    assert_eq!(drain.finish(Duration::from_secs(20)).await, 0, "the watch ends with the drain");
+}
+
 #[tokio::test]
 async fn files_that_come_change_and_go_are_noticed_also_in_new_folders() {
     let (_outer, folder) = quiet_folder(&[("crm.yaml", CRM)]);

@@ -1,7 +1,6 @@
 //! Whom we trust.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +12,10 @@ use rustls::{
 use serde::Deserialize;
 
 use super::Error;
+use crate::regular;
+
+/// Far more than all roots that there are, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// The roots that others are verified against: `system`, `webpki`, `{file: ca.pem}` or `{pem: "..."}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -70,7 +73,8 @@ fn webpki() -> RootCertStore {
 
 /// Strict, unlike the system's: the operator wrote this file, and a part of it would be a surprise.
 fn file(path: &Path) -> Result<RootCertStore, Error> {
-    let pem = fs::read(path).map_err(|source| Error::RootsFile { path: path.to_owned(), source })?;
+    let pem =
+        regular::read(path, LARGEST).map_err(|source| Error::RootsFile { path: path.to_owned(), source })?;
     strict(&pem).map_err(|reason| Error::Roots { path: path.to_owned(), reason })
 }
 
@@ -88,6 +92,8 @@ fn strict(pem: &[u8]) -> Result<RootCertStore, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::tls::Authority;
 

@@ -1,7 +1,7 @@
 //! A server's certificate from files that rotate.
 
 use std::{
-    fmt, fs, io,
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,6 +18,10 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Error;
+use crate::regular;
+
+/// Far more than any chain of certificates, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// A certificate chain and its key, as files have them.
 ///
@@ -96,7 +100,7 @@ pub fn server_config(certificates: Arc<dyn ResolvesServerCert>) -> Arc<ServerCon
 impl Pair {
     fn read(certificate: &Path, key: &Path) -> Result<Self, Error> {
         let read = |path: &Path| {
-            fs::read(path).map_err(|source: io::Error| Error::Read { path: path.to_owned(), source })
+            regular::read(path, LARGEST).map_err(|source| Error::Read { path: path.to_owned(), source })
         };
         Ok(Self { certificate: read(certificate)?, key: Zeroizing::new(read(key)?) })
     }
@@ -144,6 +148,8 @@ fn unusable(path: &Path, reason: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;

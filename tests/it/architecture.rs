@@ -9,6 +9,7 @@ use std::{
 /// Every module of the crate, floor by floor.
 const FLOORS: &[&[&str]] = &[
     &["secret", "host", "id", "path", "cause", "document", "duration", "braces"],
+    &["regular"],
     &["drain", "telemetry", "tls", "clients"],
     &["names"],
     &["dial", "fetch"],

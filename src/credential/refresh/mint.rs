@@ -176,7 +176,7 @@ impl Engine {
 
     /// Asks once, with what the account holds.
     async fn asked(&self, ready: &Ready) -> Result<Result<Token, Failure>, SeedError> {
-        let ask = ready.seed().ask(&ready.key, &ready.app, ready.stamp.scopes.clone()).await?;
+        let ask = ready.seed().ask(&ready.key, &ready.app, ready.stamp.scopes.clone())?;
         let (exchange, server) = (&self.0.parts.exchange, ready.server());
         let mut outcome = exchange.mint(server, &ask).await;
         if let Ok(token) = &mut outcome

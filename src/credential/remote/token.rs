@@ -12,7 +12,7 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::Error;
-use crate::{credential::wire::LONGEST_TOKEN, fetch, secret::Secret};
+use crate::{credential::wire::LONGEST_TOKEN, fetch, regular, secret::Secret};
 
 /// The file, and what it held when it was looked at last.
 pub(super) struct TokenFile {
@@ -43,7 +43,7 @@ impl TokenFile {
         {
             return Ok(bearer.clone());
         }
-        let file = fs::File::open(&self.path).map_err(|source| self.unread(&source))?;
+        let file = regular::open(&self.path).map_err(|source| self.unread(&source))?;
         let mut text = Zeroizing::new(Vec::with_capacity(LONGEST_TOKEN + 2)); // and a line's end, and one too many
         file.take(LONGEST_TOKEN as u64 + 2).read_to_end(&mut text).map_err(|source| self.unread(&source))?;
         let token = text.trim_ascii();

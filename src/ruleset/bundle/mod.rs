@@ -8,8 +8,7 @@ mod key;
 mod tests;
 
 use std::{
-    fs,
-    io::{self, Read},
+    io,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
@@ -28,6 +27,7 @@ use super::{
 use crate::{
     document::Finding,
     identity::{KeyRing, Unverified},
+    regular,
     secret::Secret,
 };
 
@@ -138,16 +138,10 @@ fn advice(why: Unverified, keys: &Path) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let bytes = || -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        fs::File::open(path)?.take(MAX_BUNDLE + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    match bytes() {
-        Ok(bytes) if bytes.len() as u64 > MAX_BUNDLE => Err(too_large()),
-        Ok(bytes) => Ok(bytes),
-        Err(error) => Err(error.to_string()),
-    }
+    regular::read(path, MAX_BUNDLE).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => too_large(),
+        _ => error.to_string(),
+    })
 }
 
 fn too_large() -> String {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     names::Names,
+    regular,
     secret::Secret,
     tls::{self, Alpn},
     vault::Config as VaultConfig,
@@ -274,8 +275,12 @@ fn connector(url: &DatabaseUrl, config: &VaultConfig) -> Result<MakeRustlsConnec
     Ok(MakeRustlsConnect::new(tls))
 }
 
+/// Far more than any password has, in bytes.
+const LONGEST_PASSWORD: u64 = 64 << 10;
+
 fn read_password(path: &Path) -> Result<Secret, Error> {
-    let mut bytes = std::fs::read(path)
+    let mut bytes = std::fs::File::open(path)
+        .and_then(|file| regular::bounded(file, LONGEST_PASSWORD))
         .map_err(|source| Error::Password { path: path.to_owned(), why: source.to_string() })?;
     while bytes.last().is_some_and(u8::is_ascii_whitespace) {
         bytes.pop(); // an editor's or a shell's
