@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Asked, KeyText, Secrets};
+use super::{Asked, Form, KeyText, Secrets};
 use crate::{
     id::{AccountKey, ActionId, ConnectorName, Scope, TenantId, UserId},
     vault::{Account, Hold, KeyRotation, Overview, Place, Source, Status, Whole},
@@ -22,6 +22,17 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
+    /// Tells what is to be given for an account, before a secret is asked for.
+    Form {
+        /// Of which connector.
+        connector: ConnectorName,
+        /// As in `add`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scopes: Option<BTreeSet<Scope>>,
+        /// As in `add`; left out for an account that is there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<BTreeMap<String, String>>,
+    },
     /// Adds an account, active.
     Add {
         /// What names it.
@@ -140,6 +151,8 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
+    /// What is to be given for an account.
+    Form(Form),
     /// The account as it is now.
     Account(Box<Listed>),
     /// A person is asked, and has not answered yet.

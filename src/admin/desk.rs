@@ -81,6 +81,10 @@ impl Desk {
                 let listed = |account: &Account| Listed::from(account).held(holds.on(&account.key));
                 Ok(Reply::Accounts(accounts.iter().map(listed).collect()))
             }
+            Command::Form { connector, scopes, metadata } => {
+                let catalog = &self.0.rules.current().catalog;
+                Ok(Reply::Form(fit::form(catalog, &connector, scopes.as_ref(), metadata.as_ref())?))
+            }
             Command::Show { account } => self.reply(&self.existing(&account).await?).await,
             Command::Holds { tenant } => self.holds(tenant.as_ref()).await,
             Command::FreezeAll { whose, by } => self.freeze_all(whose, by).await,
@@ -151,7 +155,8 @@ impl Desk {
             Command::Unfreeze { account } => self.unfreeze(account).await.map(Changed::Account),
             Command::Revoke { account } => self.revoke(account).await.map(Changed::Account),
             Command::Remove { account } => self.remove(account).await.map(Changed::Removed),
-            Command::List { .. }
+            Command::Form { .. }
+            | Command::List { .. }
             | Command::Connect { .. }
             | Command::Consent { .. }
             | Command::Withdraw { .. }

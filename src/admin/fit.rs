@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     catalog::{AuthType, Catalog, Connector},
     document::did_you_mean,
@@ -71,11 +73,43 @@ pub enum Misfit {
     },
 }
 
+/// What is to be given for an account, as its connector wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    /// The external system.
+    pub connector: ConnectorName,
+    /// The kind of its credentials.
+    pub kind: AuthType,
+    /// What a secret consists of, by name.
+    pub fields: Vec<String>,
+    /// Whether tokens may be minted without a secret of the account's own.
+    pub may_mint: bool,
+}
+
+/// What is to be given for an account of this connector. What is known of the account has to fit: where there is
+/// metadata, it has to say all that a new account's must.
+///
+/// # Errors
+/// [`Misfit`], for the first thing that does not fit.
+pub fn form(
+    catalog: &Catalog,
+    name: &ConnectorName,
+    scopes: Option<&BTreeSet<Scope>>,
+    metadata: Option<&BTreeMap<String, String>>,
+) -> Result<Form, Misfit> {
+    let connector = match metadata {
+        Some(metadata) => connector_for(catalog, name, scopes, metadata)?,
+        None => connector_of(catalog, name)?,
+    };
+    let (kind, fields) = (connector.auth.kind, connector.auth.fields.clone());
+    Ok(Form { connector: name.clone(), kind, fields, may_mint: connector.auth.may_mint() })
+}
+
 /// The connector of a new account, if the account fits it.
 ///
 /// # Errors
 /// [`Misfit`], for the first thing that does not fit.
-pub fn connector_for<'a>(
+pub(super) fn connector_for<'a>(
     catalog: &'a Catalog,
     name: &ConnectorName,
     scopes: Option<&BTreeSet<Scope>>,
@@ -122,7 +156,10 @@ pub(super) fn names_host(connector: &Connector) -> bool {
 ///
 /// # Errors
 /// [`Misfit::Connector`], [`Misfit::NoAuth`].
-pub fn connector_of<'a>(catalog: &'a Catalog, name: &ConnectorName) -> Result<&'a Arc<Connector>, Misfit> {
+pub(super) fn connector_of<'a>(
+    catalog: &'a Catalog,
+    name: &ConnectorName,
+) -> Result<&'a Arc<Connector>, Misfit> {
     let Some(connector) = catalog.connector(name.as_str()) else {
         let guess = did_you_mean(name.as_str(), catalog.connectors().map(|other| other.name.as_str()));
         return Err(Misfit::Connector { name: name.clone(), guess });

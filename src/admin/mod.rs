@@ -44,7 +44,7 @@ pub use self::{
     consent::{Asked, Consents},
     desk::Desk,
     error::{Error, Fault},
-    fit::{Misfit, connector_for, connector_of, connector_to_connect, needed},
+    fit::{Form, Misfit, connector_to_connect, form, needed},
     http::{Site, serve_callback},
     lifecycle::{Lifecycle, LifecycleConfig, TokenSource},
     scim::{Config as ScimConfig, UserFrom},

@@ -7,7 +7,6 @@ mod which;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use clap::{Args, Subcommand};
@@ -18,13 +17,13 @@ use self::{
 };
 use super::{
     Failure, Global,
-    counter::{Counter, ruleset},
+    counter::{Counter, no_rules, ruleset},
     input,
     output::{Out, counted, say},
 };
 use crate::{
-    admin::{Command, Error, Reply, Secrets, connector_for, connector_of},
-    catalog::{AuthType, Connector},
+    admin::{self, Command, Error, Form, Reply, Secrets},
+    catalog::AuthType,
     config::Config,
     id::{AccountKey, ConnectorName, Scope, TenantId},
     ruleset::Ruleset,
@@ -220,15 +219,13 @@ impl Add {
         let account = self.which.key()?;
         let scopes = self.scopes.map(BTreeSet::from_iter);
         let metadata = BTreeMap::from_iter(self.meta);
-        // Before a secret is asked for; whoever does the work looks again.
-        let rules = ruleset(config)?;
-        let connector = connector_for(&rules.catalog, &account.connector, scopes.as_ref(), &metadata);
-        let connector = Arc::clone(connector.map_err(Error::from)?);
+        let rules = || rules_for(config, &account, scopes.as_ref(), Some(&metadata));
         let counter = Counter::open_or_init(config, rules).await?;
-        let secrets = secrets(&account, &connector, self.from_file.as_deref(), self.no_secret)?;
+        let form = form(&counter, &account, scopes.clone(), Some(metadata.clone())).await?;
+        let secrets = secrets(&account, &form, self.from_file.as_deref(), self.no_secret)?;
         let reply = counter.execute(Command::Add { account, secrets, scopes, metadata }).await?;
         changed("added", reply, out)?;
-        if connector.auth.kind == AuthType::Oauth2 {
+        if form.kind == AuthType::Oauth2 {
             say(
                 "note: it will be used as it is, until it expires; `keybearer account connect` obtains tokens that are refreshed",
             );
@@ -244,26 +241,51 @@ async fn rotate(
     config: &Config,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    let rules = ruleset(config)?;
-    let connector = Arc::clone(connector_of(&rules.catalog, &account.connector).map_err(Error::from)?);
-    let counter = Counter::open(config, rules).await?;
-    let secrets = secrets(&account, &connector, from_file, no_secret)?;
+    let counter = Counter::open(config, || rules_for(config, &account, None, None)).await?;
+    let form = form(&counter, &account, None, None).await?;
+    let secrets = secrets(&account, &form, from_file, no_secret)?;
     changed("rotated", counter.execute(Command::Rotate { account, secrets }).await?, out)
+}
+
+/// The rules of this machine, if the account fits them.
+fn rules_for(
+    config: &Config,
+    account: &AccountKey,
+    scopes: Option<&BTreeSet<Scope>>,
+    metadata: Option<&BTreeMap<String, String>>,
+) -> Result<Ruleset, Failure> {
+    let rules = ruleset(config)?;
+    admin::form(&rules.catalog, &account.connector, scopes, metadata).map_err(Error::from)?;
+    Ok(rules)
+}
+
+/// What is to be given for the account, before a secret is asked for; whoever does the work looks again.
+async fn form(
+    counter: &Counter,
+    account: &AccountKey,
+    scopes: Option<BTreeSet<Scope>>,
+    metadata: Option<BTreeMap<String, String>>,
+) -> Result<Form, Failure> {
+    let command = Command::Form { connector: account.connector.clone(), scopes, metadata };
+    match counter.ask(command).await? {
+        Reply::Form(form) => Ok(form),
+        _ => Err(Failure::new("the proxy did not say what is to be given: is it of another version?")),
+    }
 }
 
 /// What the account is to hold: nothing, or what somebody writes.
 fn secrets(
     account: &AccountKey,
-    connector: &Connector,
+    form: &Form,
     from_file: Option<&Path>,
     no_secret: bool,
 ) -> Result<Secrets, Failure> {
     match no_secret {
-        false => input::secrets(account, connector, from_file),
-        true if connector.auth.may_mint() => Ok(Secrets([].into())),
+        false => input::secrets(account, form, from_file),
+        true if form.may_mint => Ok(Secrets([].into())),
         true => Err(Failure::usage(format!(
             "--no-secret is for accounts whose tokens are minted; {} wants a secret on standard input",
-            connector.name
+            form.connector
         ))),
     }
 }
@@ -314,7 +336,7 @@ async fn revoke(meant: Meant, config: &Config, out: &mut Out) -> Result<(), Fail
 }
 
 async fn ask(config: &Config, command: Command) -> Result<Reply, Failure> {
-    Counter::open(config, Ruleset::default()).await?.execute(command).await
+    Counter::open(config, no_rules).await?.execute(command).await
 }
 
 /// The name of the user who runs this, or the number where it has none.

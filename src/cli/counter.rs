@@ -38,31 +38,42 @@ enum Asks {
     Nobody,
 }
 
+/// Reads the rules of this machine, and says what does not fit them.
+pub(super) trait ReadRules: FnOnce() -> Result<Ruleset, Failure> {}
+
+impl<F: FnOnce() -> Result<Ruleset, Failure>> ReadRules for F {}
+
+/// No rules, for what needs none.
+#[expect(clippy::unnecessary_wraps, reason = "it stands where rules could be unreadable")]
+pub(super) fn no_rules() -> Result<Ruleset, Failure> {
+    Ok(Ruleset::default())
+}
+
 enum Work {
     Proxy(Client),
     Ourselves(Box<Desk>),
 }
 
 impl Counter {
-    /// Finds the proxy, or opens the vault, which must be there. What is changed must fit these rules; a proxy has
-    /// its own.
-    pub(super) async fn open(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
+    /// Finds the proxy, or opens the vault, which must be there. A proxy has rules of its own; what is changed without
+    /// one must fit these, which are not read before they are needed.
+    pub(super) async fn open(config: &Config, rules: impl ReadRules) -> Result<Self, Failure> {
         Self::with(config, rules, Vaultless::Fail, Asks::Nobody).await
     }
 
     /// Finds the proxy, or opens the vault, and makes it where there is none.
-    pub(super) async fn open_or_init(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
+    pub(super) async fn open_or_init(config: &Config, rules: impl ReadRules) -> Result<Self, Failure> {
         Self::with(config, rules, Vaultless::Make, Asks::Nobody).await
     }
 
     /// Finds the proxy, or opens or makes the vault and serves the callback of consents itself.
-    pub(super) async fn asking(config: &Config, rules: Ruleset) -> Result<Self, Failure> {
+    pub(super) async fn asking(config: &Config, rules: impl ReadRules) -> Result<Self, Failure> {
         Self::with(config, rules, Vaultless::Make, Asks::People).await
     }
 
     async fn with(
         config: &Config,
-        rules: Ruleset,
+        rules: impl ReadRules,
         vaultless: Vaultless,
         asks: Asks,
     ) -> Result<Self, Failure> {
@@ -73,6 +84,7 @@ impl Counter {
         if let Some(client) = Client::find(&config.admin_socket(), &drain).await? {
             return Ok(Self { work: Work::Proxy(client), drain });
         }
+        let rules = rules()?; // before a vault is made for what does not fit them
         let asking = match asks {
             Asks::People => Some(consents_alone(config).await?),
             Asks::Nobody => None,

@@ -10,8 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Failure, output::say};
 use crate::{
-    admin::Secrets,
-    catalog::Connector,
+    admin::{Form, Secrets},
     credential::{parse_seed, seed_form},
     id::AccountKey,
     vault::{MAX_SECRET, parse_secret_input},
@@ -21,13 +20,9 @@ use crate::{
 const LONGEST: usize = 32 * MAX_SECRET * 2;
 
 /// Reads the secrets of an account. A person at a terminal is told what is expected.
-pub(super) fn secrets(
-    key: &AccountKey,
-    connector: &Connector,
-    from_file: Option<&Path>,
-) -> Result<Secrets, Failure> {
-    let fields = &connector.auth.fields;
-    let kind = connector.auth.kind;
+pub(super) fn secrets(key: &AccountKey, form: &Form, from_file: Option<&Path>) -> Result<Secrets, Failure> {
+    let Form { connector, kind, fields, .. } = form;
+    let kind = *kind;
     let text = match from_file {
         Some(path) => {
             let failed = |error| Failure::new(format!("cannot read {}: {error}", path.display()));
@@ -38,7 +33,7 @@ pub(super) fn secrets(
     };
     if kind.mints() {
         let seed = parse_seed(kind, &text).map_err(|error| {
-            Failure::new(error.to_string()).hint(format!("{} needs {}", connector.name, seed_form(kind)))
+            Failure::new(error.to_string()).hint(format!("{} needs {}", connector, seed_form(kind)))
         })?;
         return Ok(Secrets(seed));
     }
@@ -46,7 +41,7 @@ pub(super) fn secrets(
         let failure = Failure::new(format!("{error}"));
         match fields.as_slice() {
             [_] => failure.hint("the secret is read from standard input, or with --from-file"),
-            several => failure.hint(format!("{} needs {}", connector.name, object(several))),
+            several => failure.hint(format!("{} needs {}", connector, object(several))),
         }
     })?;
     Ok(Secrets(secrets))

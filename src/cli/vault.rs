@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Failure, Global,
-    counter::{Counter, Vaultless, open_vault},
+    counter::{Counter, Vaultless, no_rules, open_vault},
     output::{Out, counted, list, say},
     service::Service,
 };
@@ -15,7 +15,6 @@ use crate::{
     app::BrokerApp,
     config::Config,
     drain::Drain,
-    ruleset::Ruleset,
     vault::{self, KeySource},
 };
 
@@ -94,7 +93,7 @@ impl Vault {
         match self.verb {
             Verb::Init => init(&config, out).await,
             Verb::Status => {
-                let counter = Counter::open(&config, Ruleset::default()).await?;
+                let counter = Counter::open(&config, no_rules).await?;
                 print(&counter.execute(Command::VaultStatus).await?, out)
             }
             Verb::RotateKey { to } => {
@@ -114,7 +113,7 @@ async fn rotate_key(mut config: Config, to: KeySource, out: &mut Out) -> Result<
     let is_next = config.vault.next_key.as_ref() == Some(&to);
     // A rotation that was killed may have been done: then the vault opens with the new key.
     config.vault.next_key = Some(to);
-    let counter = Counter::open(&config, Ruleset::default()).await?;
+    let counter = Counter::open(&config, no_rules).await?;
     let reply = counter.execute(Command::RotateKey { key: KeyText(key) }).await?;
     if let Reply::KeyRotated(done) = &reply {
         let until = if is_next { "" } else { " before the next start" };

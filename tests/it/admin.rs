@@ -274,6 +274,25 @@ async fn commands_go_to_the_proxy_that_runs_and_to_the_vault_when_none_does() {
     desk.done(&["audit", "verify"], "");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_policy_files_are_bad_the_proxy_that_runs_says_what_an_account_is_given() {
+    let desk = Desk::new();
+    desk.add();
+    let proxy = Running::start(&desk).await;
+    std::fs::write(desk.dir.path().join("policies/torn.yaml"), "apiVersion: keybearer.dev/v1\nkind: Ro")
+        .unwrap();
+    desk.done(&["account", "rotate", "acme/crm/role:researcher"], "kb-canary-rotated-0123");
+    desk.done(
+        &["account", "add", "acme/metrics/tenant", "--meta", "site=eu1"],
+        r#"{"api_key": "kb-canary-a-0123", "app_key": "kb-canary-b-0123"}"#,
+    );
+    let unknown = desk.run(&["account", "add", "acme/crn/tenant"], "kb-canary-unknown-0123");
+    assert!(unknown.err.contains("no connector crn; did you mean `crm`?"), "{unknown:?}");
+    assert_eq!(proxy.stop().await, 0);
+    let without = desk.run(&["account", "rotate", "acme/crm/role:researcher"], "kb-canary-again-0123");
+    assert!(without.err.contains("torn.yaml"), "{without:?}");
+}
+
 /// A shell lets a program open 1,024 files at first; a tunnel takes two.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_opens_as_many_files_as_the_system_lets_it() {

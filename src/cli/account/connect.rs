@@ -30,10 +30,12 @@ impl Connect {
     pub(super) async fn run(self, config: &Config, out: &mut Out) -> Result<(), Failure> {
         let account = self.which.key()?;
         let metadata = BTreeMap::from_iter(self.meta);
-        // Before a vault is made for it; whoever does the work looks again.
-        let rules = ruleset(config)?;
-        connector_to_connect(&rules.catalog, &account.connector, &metadata).map_err(Error::from)?;
         let mut stop = Stop::listen()?;
+        let rules = || {
+            let rules = ruleset(config)?;
+            connector_to_connect(&rules.catalog, &account.connector, &metadata).map_err(Error::from)?;
+            Ok(rules)
+        };
         let counter = Counter::asking(config, rules).await?;
         let connected = ask(&counter, Command::Connect { account, metadata }, &mut stop, out).await;
         counter.close().await;
