@@ -97,10 +97,24 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
         header::TRAILER,
         header::EXPECT,
     ];
+    if text.contains('*') {
+        return Err(format!("`{text}`: a * is no pattern here and stands for itself: write each name out"));
+    }
     if framing.contains(&name) {
         return Err(format!("{name} frames or routes the message: the proxy alone writes it"));
     }
     Ok(name)
+}
+
+/// A parameter that may be removed.
+fn parameter_name(text: &str) -> Result<(), String> {
+    match text {
+        "" => Err("name the parameter".to_owned()),
+        text if text.contains('*') => {
+            Err(format!("`{text}`: a * is no pattern here and stands for itself: write each name out"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Where a signature of the agent's own could stand, and the token that belongs to it.
@@ -140,6 +154,13 @@ impl Strip {
             match header_name(text) {
                 Ok(name) => strip.headers.push(name),
                 Err(says) => problems.push(at.key("headers").index(index).problem(says)),
+            }
+        }
+        for (key, names) in [("query", &spec.query), ("form", &spec.form)] {
+            for (index, name) in names.iter().enumerate() {
+                if let Err(says) = parameter_name(name) {
+                    problems.push(at.key(key).index(index).problem(says));
+                }
             }
         }
         for injection in inject {

@@ -346,7 +346,7 @@ inject:
   - {value: "{api_key}"}
   - {query: k, value: "{api_key}"}
   - {query: K, value: "{api_key}"}
-strip: {headers: ["a b", Content-Length]}
+strip: {headers: ["a b", Content-Length, X-Org-*], query: ["", utm_*], form: ["*"]}
 scopes: {items:read: []}
 operations:
   - {name: x, request: "GET /x?y", scopes: [item:read], body: graphql}
@@ -365,6 +365,10 @@ operations:
             "spec.inject[4]: the same place is injected twice",
             "spec.strip.headers[0]: `a b` is no header name",
             "spec.strip.headers[1]: content-length frames or routes the message: the proxy alone writes it",
+            "spec.strip.headers[2]: `X-Org-*`: a * is no pattern here and stands for itself: write each name out",
+            "spec.strip.query[0]: name the parameter",
+            "spec.strip.query[1]: `utm_*`: a * is no pattern here and stands for itself: write each name out",
+            "spec.strip.form[0]: `*`: a * is no pattern here and stands for itself: write each name out",
             "spec.operations[0].body: not supported yet: body (decisions by the body; leave such operations out)",
             "spec.operations[0].scopes[0]: scope item:read is not among spec.scopes; did you mean `items:read`?",
             "spec.operations[0].request: `GET /x?y`: a query does not decide which operation a request is: write the path alone",
