@@ -29,7 +29,7 @@ pub use self::{
     inject::{Injection, Strip},
     operation::Operation,
     query::QuerySpec,
-    request::RequestLine,
+    request::{RequestLine, never_sent},
     routes::Route,
     spec::{ConnectorSpec, InjectSpec, OperationSpec, StripSpec},
     template::{MissingField, Template},

@@ -37,12 +37,27 @@ impl RequestLine {
             return Err(format!("`{method}` is no method: write one in capitals, as in `GET /items/{{id}}`"));
         }
         let method = Method::from_bytes(method.as_bytes()).map_err(|error| error.to_string())?;
+        if let Some(says) = never_sent(&method) {
+            return Err(says.to_owned());
+        }
         if path.contains(['?', '#']) {
             return Err(
                 "a query does not decide which operation a request is: write the path alone".to_owned()
             );
         }
         Ok(Self { method, template: path.into(), segments: parse_path(path)? })
+    }
+}
+
+/// Why the proxy sends no request with this method to a provider, if it sends none.
+#[must_use]
+pub fn never_sent(method: &Method) -> Option<&'static str> {
+    match method.as_str() {
+        "CONNECT" => Some("CONNECT opens a tunnel: name the requests inside it; a WebSocket is a GET"),
+        name if *method == Method::TRACE || name.eq_ignore_ascii_case("TRACK") => {
+            Some("TRACE would send the credential back, so the proxy refuses it")
+        }
+        _ => None,
     }
 }
 
@@ -103,6 +118,9 @@ mod tests {
         for (line, says) in [
             ("/items", "write a method and a path, as in `GET /items/{id}`"),
             ("get /items", "`get` is no method: write one in capitals, as in `GET /items/{id}`"),
+            ("CONNECT /items", "CONNECT opens a tunnel: name the requests inside it; a WebSocket is a GET"),
+            ("TRACE /items", "TRACE would send the credential back, so the proxy refuses it"),
+            ("TRACK /items", "TRACE would send the credential back, so the proxy refuses it"),
             ("* /items", "`*` is no method: write one in capitals, as in `GET /items/{id}`"),
             ("GET items", "a path begins with /"),
             ("GET /items?x=y", "a query does not decide which operation a request is: write the path alone"),

@@ -3,9 +3,9 @@
 use http::Method;
 use serde::Serialize;
 
-use super::Ruleset;
+use super::{OwnPage, Ruleset};
 use crate::{
-    catalog::Located,
+    catalog::{Located, never_sent},
     host::{Authority, Host},
     id::{ConnectorName, Effect, OperationName, Scope, Subject},
     path::CanonicalPath,
@@ -81,12 +81,18 @@ impl Ruleset {
     #[must_use]
     pub fn explain(&self, subject: &Subject, method: &Method, url: &str) -> Explanation {
         let mut told = Explanation::refusal(subject, method, &self.revision);
+        if let Some(says) = never_sent(method) {
+            return told.because("bad_request", says.to_owned());
+        }
         let (authority, path) = match read_url(url) {
             Ok(read) => read,
             Err(says) => return told.because("bad_request", says),
         };
         told.host = Some(authority.host.to_string());
         told.path = Some(path.to_string());
+        if authority.host.name() == Some(OwnPage::HOST) {
+            return told.own(method, &path);
+        }
         let Some(located) = self.catalog.locate(&authority.host, authority.port) else {
             return told.because("destination_denied", self.nowhere(&authority.host));
         };
@@ -138,6 +144,17 @@ impl Explanation {
 
     fn because(mut self, error: &'static str, detail: String) -> Self {
         (self.error, self.detail) = (Some(error), Some(detail));
+        self
+    }
+
+    /// Of a request to the proxy itself, which no policy decides.
+    fn own(mut self, method: &Method, path: &CanonicalPath) -> Self {
+        if OwnPage::of(method, path).is_none() {
+            let says = format!("http://{}/ answers {}", OwnPage::HOST, OwnPage::ALL);
+            return self.because("operation_unknown", says);
+        }
+        self.decision = Decision::Allow;
+        self.detail = Some("the proxy answers this itself, whatever the policy says".to_owned());
         self
     }
 
@@ -203,6 +220,8 @@ fn read_url(url: &str) -> Result<(Authority, CanonicalPath), String> {
         .ok_or("the URL begins with neither https:// nor http://")?;
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    // The proxy drops a user name. At the first `@`: a second one is no part of a host.
+    let authority = authority.split_once('@').map_or(authority, |(_, bare)| bare);
     let mut authority = Authority::parse(authority).map_err(|error| error.to_string())?;
     authority.port = authority.port.or_else(|| tunnelled.map(|_| 443));
     Ok((authority, CanonicalPath::parse(path).map_err(|error| error.to_string())?))

@@ -18,6 +18,7 @@ mod metrics;
 mod needs;
 mod offer;
 mod origin;
+mod own;
 mod reload;
 mod rules;
 mod sheet;
@@ -42,6 +43,7 @@ pub use self::{
     needs::Needs,
     offer::Offer,
     origin::Origin,
+    own::OwnPage,
     rules::{Feed, Outcome, Rules},
 };
 use self::{sheet::Sheet, sources::Sources};

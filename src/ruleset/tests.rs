@@ -273,6 +273,25 @@ fn an_explanation_names_rule_line_account_and_scopes() {
     }
 }
 
+#[test]
+fn an_explanation_reads_a_url_as_the_proxy_does() {
+    let rules = load(&folder(&[("crm.yaml", CRM), ("reader.yaml", READER)])).unwrap();
+    for (method, url, expected) in [
+        (Method::GET, "http://u:p@api.crm.example/items/1", (Decision::Allow, None)),
+        (Method::GET, "https://u@api.crm.example/items/1", (Decision::Allow, None)),
+        (Method::GET, "https://u@v@api.crm.example/items/1", (Decision::Deny, Some("bad_request"))),
+        (Method::GET, "https://api.crm.example@evil.example/", (Decision::Deny, Some("destination_denied"))),
+        (Method::GET, "http://keybearer.internal/v1/operations", (Decision::Allow, None)),
+        (Method::POST, "http://keybearer.internal/v1/preflight", (Decision::Allow, None)),
+        (Method::GET, "http://keybearer.internal/v1/preflight", (Decision::Deny, Some("operation_unknown"))),
+        (Method::TRACE, "https://api.crm.example/items/1", (Decision::Deny, Some("bad_request"))),
+        (Method::CONNECT, "https://api.crm.example/items/1", (Decision::Deny, Some("bad_request"))),
+    ] {
+        let told = rules.explain(&reader(), &method, url);
+        assert_eq!((told.decision, told.error), expected, "{method} {url}");
+    }
+}
+
 /// As the proxy does: clients ask for `https` by CONNECT, and name port 443 there where the URL names none.
 #[test]
 fn an_https_url_without_a_port_is_on_443() {

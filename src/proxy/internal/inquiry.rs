@@ -2,7 +2,7 @@
 
 use super::{
     super::{Proxy, arrival::Arrival, place::Place, refusal::Refusal},
-    Page, is_ours,
+    is_ours, page,
 };
 use crate::{
     credential::Survey,
@@ -33,7 +33,7 @@ impl<'a> Inquiry<'a> {
     pub(super) async fn request(&mut self, method: &str, url: &str) -> Result<(), Refusal> {
         let arrival = Arrival::of(method, url)?;
         if is_ours(&arrival.host) {
-            return Page::of(&arrival).map(drop);
+            return page(&arrival).map(drop);
         }
         if self.passes_through(&arrival) {
             return Ok(());

@@ -8,7 +8,7 @@ mod operations;
 mod preflight;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -20,9 +20,9 @@ use super::{
     record::Record,
     refusal::{Code, Refusal},
 };
-use crate::host::Host;
+use crate::{host::Host, ruleset::OwnPage};
 
-const NAME: &str = "keybearer.internal";
+const NAME: &str = OwnPage::HOST;
 
 /// Whether a host is the proxy's own.
 #[must_use]
@@ -42,30 +42,15 @@ pub(super) struct Asked<'a> {
     pub(super) body: Incoming,
 }
 
-/// What there is to ask.
-enum Page {
-    Authority,
-    Operations,
-    Preflight,
-}
-
-impl Page {
-    fn of(arrival: &Arrival) -> Result<Self, Refusal> {
-        match (&arrival.method, arrival.path.as_str()) {
-            (&Method::GET | &Method::HEAD, "/ca.pem") => Ok(Self::Authority),
-            (&Method::GET | &Method::HEAD, "/v1/operations") => Ok(Self::Operations),
-            (&Method::POST, "/v1/preflight") => Ok(Self::Preflight),
-            (method, path) => Err(Refusal::new(
-                Code::OperationUnknown,
-                format!(
-                    "operation_unknown: http://{NAME}/ answers GET /ca.pem, GET /v1/operations and POST /v1/preflight, not {method} {path}"
-                ),
-            )
+fn page(arrival: &Arrival) -> Result<OwnPage, Refusal> {
+    let (method, path) = (&arrival.method, &arrival.path);
+    OwnPage::of(method, path).ok_or_else(|| {
+        let says = format!("operation_unknown: http://{NAME}/ answers {}, not {method} {path}", OwnPage::ALL);
+        Refusal::new(Code::OperationUnknown, says)
             .with("connector", NAME)
             .with("method", method.as_str())
-            .with("path", path)),
-        }
-    }
+            .with("path", path.as_str())
+    })
 }
 
 /// Answers what is asked of the proxy itself. Nothing leaves for it.
@@ -77,20 +62,20 @@ pub(super) async fn answer(
     asked: Asked<'_>,
     record: &mut Record,
 ) -> Result<Response<Answer>, Refusal> {
-    let page = Page::of(asked.arrival)?;
-    if matches!(page, Page::Authority) {
+    let page = page(asked.arrival)?;
+    if matches!(page, OwnPage::Authority) {
         return Ok(respond("application/x-pem-file", Bytes::from(proxy.ca_pem.clone()), record));
     }
     let rules = proxy.ruleset()?;
     let identity = proxy.identify(asked.entry, asked.headers, &rules.bindings, record).await?;
     let mut inquiry = Inquiry::new(proxy, &rules, &identity);
     let told = match page {
-        Page::Preflight => {
+        OwnPage::Preflight => {
             let gathering = proxy.gathering(&identity.subject.tenant);
             let items = preflight::read(asked.body, &gathering, record).await?;
             preflight::answer(&mut inquiry, items).await
         }
-        Page::Authority | Page::Operations => operations::answer(&mut inquiry, asked.arrival).await,
+        OwnPage::Authority | OwnPage::Operations => operations::answer(&mut inquiry, asked.arrival).await,
     };
     Ok(respond("application/json", json(&told), record))
 }
