@@ -123,8 +123,30 @@ where
 /// Where in a text something is wrong for the parser, as line and column from 1, and what, on one line and with what was
 /// probably meant.
 pub(crate) fn told(error: &serde_saphyr::Error) -> ((usize, usize), String) {
-    let says = DefaultMessageFormatter.format_message(error.without_snippet());
+    let says = in_plain_words(&DefaultMessageFormatter.format_message(error.without_snippet()));
     (error.location().map_or((1, 1), position), with_hint(&says.replace(char::is_control, " ")))
+}
+
+/// What the parser says to those who program it, said to those who write documents.
+fn in_plain_words(says: &str) -> String {
+    if let Some(twice) = says.strip_suffix(", set DuplicateKeyPolicy in Options if acceptable") {
+        return format!("{twice}: write it once");
+    }
+    if says.starts_with("budget breached")
+        || says.starts_with("alias replay")
+        || says.starts_with("alias expansion")
+    {
+        return "the document is too large, nested too deep, or repeats itself too often (*name): write it without aliases, or as several documents".to_owned();
+    }
+    match says {
+        "cannot deserialize null into string; use Option<String>" => {
+            "a text is missing here: write one, or leave the key out".to_owned()
+        }
+        "YAML merge keys are not allowed by configured policy" => {
+            "merge keys (<<) are not supported: write the keys out".to_owned()
+        }
+        _ => says.to_owned(),
+    }
 }
 
 /// Line and column of a place, from 1.

@@ -28,7 +28,7 @@ pub enum HostError {
     #[error("the host reads as a number; write an IPv4 address as four decimal numbers")]
     Numeric,
     /// `[::1%eth0]`, missing brackets, or not an IPv6 address.
-    #[error("the host is not an IPv6 address in brackets, or names a zone")]
+    #[error("the host is no IPv6 address in brackets, as in [::1], or names a zone")]
     Ipv6,
     /// `user:password@host`.
     #[error("the authority carries a user name")]
@@ -148,6 +148,9 @@ impl Authority {
         let Some(colon) = split else {
             return Ok(Self { host: Host::parse(text)?, port: None });
         };
+        if text[colon + 1..].contains(':') {
+            return Err(HostError::Ipv6); // `::1`
+        }
         Ok(Self { host: Host::parse(&text[..colon])?, port: Some(parse_port(&text[colon + 1..])?) })
     }
 }
@@ -376,7 +379,7 @@ mod tests {
         for bad in ["a.example:", "a.example:0", "a.example:65536", "a.example:+80", "a.example:8 0"] {
             assert_eq!(read(bad), Err(HostError::Port), "{bad:?}");
         }
-        assert_eq!(read("::1"), Err(HostError::Empty));
+        assert_eq!(read("::1"), Err(HostError::Ipv6));
         assert_eq!(read("[::1]x"), Err(HostError::Ipv6));
     }
 

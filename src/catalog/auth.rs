@@ -94,7 +94,8 @@ impl Auth {
         let keys = || AWS_KEYS[..2].iter().map(|name| (*name).to_owned()).collect();
         let fields = match kind {
             AuthType::None => Vec::new(),
-            AuthType::Static => spec.fields.unwrap_or_else(token),
+            // An empty list was told already.
+            AuthType::Static => spec.fields.filter(|fields| !fields.is_empty()).unwrap_or_else(token),
             AuthType::AwsSigv4 => spec.fields.unwrap_or_else(keys),
             _ => token(),
         };

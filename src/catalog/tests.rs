@@ -380,6 +380,18 @@ operations:
     );
 }
 
+#[test]
+fn a_mistake_is_told_once_and_by_what_is_written() {
+    let spec = "hosts: [\"::1\"]\nauth: {type: static, fields: []}\ninject: [{header: A, value: \"{token}\"}]\nscopes: {}\noperations: []\n";
+    assert_eq!(
+        compile(&[("a", spec)]).unwrap_err(),
+        [
+            "spec.auth.fields: name a field, or leave fields out for `token`",
+            "spec.hosts[0]: the host is no IPv6 address in brackets, as in [::1], or names a zone",
+        ]
+    );
+}
+
 /// Operations of `GET /x` that differ in their queries.
 fn by_query(queries: &[(&str, &str)]) -> String {
     let operation = |(name, query): &(&str, &str)| format!("{{name: {name}, request: GET /x{query}}}");

@@ -172,9 +172,12 @@ fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
+/// A directive (`%YAML 1.2`) is about the document after it, and says nothing that we would read otherwise.
 fn has_content(line: &str) -> bool {
-    let line = line.trim_start_matches('\u{feff}').trim();
-    !(line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
+    let line = line.trim_start_matches('\u{feff}');
+    let is_directive = line.starts_with('%');
+    let line = line.trim();
+    !(line.is_empty() || is_directive || line.starts_with('#') || line == "---" || line == "...")
 }
 
 pub(super) fn name_place() -> Place {

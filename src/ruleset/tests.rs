@@ -104,6 +104,15 @@ fn a_folder_is_read_at_any_depth_with_several_documents_a_file() {
 }
 
 #[test]
+fn directives_of_yaml_are_no_documents() {
+    let directed = format!("%YAML 1.2\n---\n{CRM}...\n%YAML 1.2\n---\n{READER}");
+    let rules = load(&folder(&[("all.yaml", &directed)])).unwrap();
+    assert!(allows(&rules, &Method::GET));
+    let told = rules.explain(&reader(), &Method::GET, "https://api.crm.example/items/1");
+    assert!(told.rule_at.unwrap().ends_with("/all.yaml:23"), "lines are those of the file");
+}
+
+#[test]
 fn an_empty_folder_is_a_policy_that_refuses_everything() {
     let rules = load(&folder(&[])).unwrap();
     let told = rules.explain(&reader(), &Method::GET, "https://api.crm.example/items/1");
@@ -202,7 +211,13 @@ fn documents_of_another_kind_or_version_are_refused() {
         ),
         ("name: reader", "name: 're ader'", "a.yaml:3:18: a role cannot contain ' '"),
         ("name: reader", "name: reader, label: x", "a.yaml:3:26: unknown field `label`"),
-        ("tenants:", "tenants: ['*']\n  tenants:", "a.yaml:6:3: duplicate mapping key: tenants"),
+        (
+            "tenants:",
+            "tenants: ['*']\n  tenants:",
+            "a.yaml:6:3: duplicate mapping key: tenants: write it once\n",
+        ),
+        ("scopes: [items:read]", "scopes: [null]", "a.yaml:7:43: a text is missing here: write one, or"),
+        ("spec:\n", "spec:\n  <<: {mode: observe}\n", "a.yaml:5:3: merge keys (<<) are not supported: write"),
         ("connector: crm", "connector: c/m", "a.yaml:7:19: a connector cannot contain '/'"),
     ] {
         let error = findings(&[("a.yaml", &READER.replace(from, to)), ("crm.yaml", CRM)]);
@@ -239,6 +254,7 @@ fn an_alias_bomb_is_refused_at_once() {
     let bomb = (0..9).map(level).collect::<Vec<_>>().join("\n");
     let error = findings(&[("bomb.yaml", &bomb)]);
     assert!(error.starts_with("bomb.yaml:"), "{error}");
+    assert!(error.contains("too large, nested too deep, or repeats itself too often"), "{error}");
 }
 
 #[test]
