@@ -15,6 +15,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+/// Unless somebody asks for it by name: it warns of each folder that is gone before its watch was taken back, as with
+/// each change that Kubernetes makes to a volume. What hinders watching it tells by other ways.
+const HUSHED: &str = "notify=error";
+
 /// The `telemetry:` section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,7 +72,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
     if is_word && level.parse::<LevelFilter>().is_err() {
         return Err(refused(&"no level: there are off, error, warn, info, debug and trace"));
     }
-    EnvFilter::try_new(level).map_err(|error| refused(&error))
+    EnvFilter::try_new(format!("{HUSHED},{level}")).map_err(|error| refused(&error))
 }
 
 /// A registry with the process's own metrics.
@@ -113,6 +117,20 @@ mod tests {
         }
         for level in ["noisy", "inof", "info,keybearer=noisy"] {
             assert!(filter(level).unwrap_err().contains("write it as in `info`"), "{level}");
+        }
+    }
+
+    #[test]
+    fn the_watching_of_files_is_logged_where_it_is_asked_for() {
+        for (level, is_logged) in [("info", false), ("debug", false), ("info,notify=warn", true)] {
+            let subscriber = tracing_subscriber::registry().with(filter(level).unwrap());
+            let seen = tracing::subscriber::with_default(subscriber, || {
+                (
+                    tracing::enabled!(target: "notify::inotify", tracing::Level::WARN),
+                    tracing::enabled!(tracing::Level::WARN),
+                )
+            });
+            assert_eq!(seen, (is_logged, true), "{level}");
         }
     }
 }
