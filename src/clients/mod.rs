@@ -79,6 +79,11 @@ pub const SET: &[Variable] = &[
     variable("CURL_CA_BUNDLE", Value::Bundle, "curl, built with OpenSSL: https://curl.se/docs/sslcerts.html"),
     variable("NODE_EXTRA_CA_CERTS", Value::Bundle, "Node, Bun: https://nodejs.org/api/cli.html"),
     variable("GIT_SSL_CAINFO", Value::Bundle, "git: https://git-scm.com/docs/git-config, http.sslCAInfo"),
+    variable(
+        "GIT_HTTP_PROXY_AUTHMETHOD",
+        Value::Text("basic"),
+        "git, which names itself to a proxy only when asked by a 407 otherwise: https://git-scm.com/docs/git-config, http.proxyAuthMethod",
+    ),
     variable("PIP_CERT", Value::Bundle, "pip: https://pip.pypa.io/en/stable/cli/pip/, --cert"),
     variable(
         "CARGO_HTTP_CAINFO",

@@ -10,8 +10,6 @@ basic=$(printf 'x-access-token:%s' "$secret" | base64 | tr -d '\n')
 setting http.extraHeader "Authorization: Basic $basic"
 identity=$(identity)
 if [ -n "$identity" ]; then setting http.extraHeader "$identity"; fi
-# Otherwise git names itself to the proxy only when asked by a 407, and a CONNECT without identity is no error.
-export GIT_HTTP_PROXY_AUTHMETHOD=basic
 remote=$KB_BASE/acme/app.git
 branch=from-$tenant-$$
 

@@ -15,6 +15,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use http::header;
+use keybearer::clients::{self, SET};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -244,6 +245,7 @@ fn settings(command: &mut Command, row: &Row, way: Way, stage: &Stage, home: &Te
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
         command.env(name, &url);
     }
+    command.envs(told_to_git());
     let trusted = if direct { stage.roots_file() } else { stage.ca_file() };
     command.envs(row.ca.variable(&trusted, Some(&url)));
     command.env("KB_BASE", base).env("KB_TENANTS", "acme,globex").env("KB_ROLE", "researcher");
@@ -253,6 +255,15 @@ fn settings(command: &mut Command, row: &Row, way: Way, stage: &Stage, home: &Te
         command.env("KB_CREDENTIALS", json!(own).to_string());
     }
     command.envs(row.env.iter().copied());
+}
+
+/// How git names itself to a proxy, as `keybearer run` tells it.
+fn told_to_git() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let told = SET.iter().filter(|variable| variable.name.starts_with("GIT_"));
+    told.filter_map(|variable| match variable.value {
+        clients::Value::Text(text) => Some((variable.name, text)),
+        _ => None,
+    })
 }
 
 pub(crate) fn announce(outcome: &Outcome, took: Duration) {
