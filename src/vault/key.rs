@@ -60,7 +60,7 @@ pub enum Error {
     },
     /// Not 32 bytes in base64.
     #[error(
-        "the vault key in {0} is not 32 bytes in base64: make one with `head -c 32 /dev/urandom | base64`"
+        "the vault key in {0} is not 32 bytes in base64: put the copy of it back that was kept elsewhere, since no other opens what it sealed; for a vault that is yet to be made, `head -c 32 /dev/urandom | base64` makes one"
     )]
     Malformed(String),
     /// The system gives no random bytes.
@@ -228,6 +228,7 @@ mod tests {
             write_synced(&path, text.as_bytes()).unwrap();
             let refused = KeySource::File(path.clone()).load().err().unwrap();
             assert!(matches!(refused, Error::Malformed(_)), "{refused}");
+            assert!(refused.to_string().contains("put the copy of it back"), "{refused}");
             assert!(text.is_empty() || !refused.to_string().contains(text));
             let refused =
                 KeySource::Value(Secret::new(text.as_bytes().to_vec())).load_or_create().err().unwrap();
