@@ -1,9 +1,12 @@
 //! Connections on which nothing goes on are not kept (`limits.idle_timeout`).
 
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use super::{empty, request, tunnel};
@@ -21,8 +24,8 @@ async fn stage() -> Stage {
 /// Says this and nothing else, until the proxy ends the connection.
 async fn said(mut agent: TcpStream, begun: &[u8]) {
     agent.write_all(begun).await.unwrap();
-    let ended = agent.read_to_end(&mut Vec::new()).await;
-    assert!(ended.is_ok(), "{}: {ended:?}", String::from_utf8_lossy(begun));
+    let ended = timeout(Duration::from_mins(1), agent.read_to_end(&mut Vec::new())).await;
+    assert!(matches!(ended, Ok(Ok(_))), "{}: {ended:?}", String::from_utf8_lossy(begun));
 }
 
 #[tokio::test(flavor = "multi_thread")]
