@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http_body_util::BodyExt as _;
 use keybearer::{app::BrokerApp, config::Config, vault::Change};
 use serde_json::{Value, json};
-use tokio::{io::AsyncReadExt as _, net::TcpSocket};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use crate::{
     cli::Desk,
@@ -254,20 +254,18 @@ async fn what_is_too_long_is_refused_and_the_next_request_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_holds_a_quarter_of_the_room_until_its_workloads_have_proved_themselves() {
     let scene = Scene::configured(&[("crew", "acme"), ("other", "globex")], "  connections: 8\n").await;
-    let silent = async || {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-        socket.connect(scene.broker.address).await.unwrap()
-    };
-    let held = [silent().await, silent().await];
-    assert!(matches!(silent().await.read(&mut [0]).await, Ok(0) | Err(_)), "it is closed");
-    assert!(held.iter().all(|open| open.try_read(&mut [0]).is_err()), "and not because all are");
-
     let mut served = Vec::new();
     for (workload, account) in [("crew", ACME), ("crew", ACME), ("other", GLOBEX), ("other", GLOBEX)] {
         let mut caller = scene.caller(workload, "h2").await;
         assert_eq!(caller.ask(account, "researcher", "look").await.0, 200, "{workload}");
-        served.push(caller);
+        served.push((caller, account));
+    }
+    let silent = async || TcpStream::connect(scene.broker.address).await.unwrap();
+    let held = [silent().await, silent().await];
+    assert!(matches!(silent().await.read(&mut [0]).await, Ok(0) | Err(_)), "it is closed");
+    assert!(held.iter().all(|open| open.try_read(&mut [0]).is_err()), "and not because all are");
+    for (caller, account) in &mut served {
+        assert_eq!(caller.ask(account, "researcher", "look").await.0, 200, "{account}");
     }
 }
 
