@@ -95,12 +95,29 @@ impl Drain {
     /// # Errors
     /// What the connection ends with.
     pub async fn served<C: GracefulConnection>(&self, connection: C) -> Result<(), C::Error> {
+        self.served_until(connection, std::future::pending(), Duration::MAX).await
+    }
+
+    /// The same, and ends it when it is `over`: what it has begun then has so much time, and no more is taken.
+    ///
+    /// # Errors
+    /// What the connection ends with.
+    pub async fn served_until<C: GracefulConnection>(
+        &self,
+        connection: C,
+        over: impl Future<Output = ()>,
+        patience: Duration,
+    ) -> Result<(), C::Error> {
         let mut connection = pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.begun() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = over => {
+                connection.as_mut().graceful_shutdown();
+                timeout(patience, connection).await.unwrap_or(Ok(()))
             }
         }
     }

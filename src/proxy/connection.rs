@@ -1,6 +1,6 @@
 //! One connection from an agent: HTTP/1.1 or HTTP/2, until it ends or the proxy drains.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -71,18 +71,14 @@ where
     };
     let builder = builder(&proxy.limits, protocol);
     let io = TokioIo::new(InOurWords::new(io, proxy.clone(), Arc::clone(&visit)));
-    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = proxy.drain.begun() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = visit.idle(proxy.limits.idle_timeout), if protocol == Protocol::H2 => {
-            connection.as_mut().graceful_shutdown();
-            timeout(proxy.limits.handshake_timeout, connection).await.unwrap_or(Ok(()))
+    let connection = builder.serve_connection_with_upgrades(io, service);
+    let idle = async {
+        match protocol {
+            Protocol::H1 => std::future::pending().await, // hyper looks after it
+            Protocol::H2 => visit.idle(proxy.limits.idle_timeout).await,
         }
     };
+    let ended = proxy.drain.served_until(connection, idle, proxy.limits.handshake_timeout).await;
     let is_parse = |error: &hyper::Error| error.is_parse();
     if !visit.was_told() && ended.is_err_and(|error| error.downcast_ref().is_some_and(is_parse)) {
         malformed(proxy, &visit.entry).await;
