@@ -34,8 +34,7 @@ use super::{
 };
 use crate::{
     host::{Authority, HostPattern, Target},
-    identity::{self, Identity},
-    ruleset::Ruleset,
+    identity,
 };
 
 impl Proxy {
@@ -132,8 +131,7 @@ impl Proxy {
         record.tunnelled(&tunnel.target, &rules.revision);
         match self.gate.identify(tunnel.claim.as_ref()).await {
             Ok(identity) => {
-                self.admit_through(&identity, &rules, record)?;
-                self.share(Some(&identity.subject.tenant), record)?;
+                self.admit(&identity, &rules.bindings, record)?;
                 if tunnel.claim.is_some() {
                     rules.policy.know(&identity.subject)?; // the default is for whoever names nobody
                 }
@@ -148,19 +146,6 @@ impl Proxy {
         opened.map_err(|error| {
             forward::refusal(&error.into(), &tunnel.target.host, self.limits.connect_timeout)
         })
-    }
-
-    /// Whoever names itself is held to what it names, here too.
-    fn admit_through(
-        &self,
-        identity: &Identity,
-        rules: &Ruleset,
-        record: &mut Record,
-    ) -> Result<(), Refusal> {
-        record.identified(identity, &self.workload);
-        self.gate.admit(identity, &self.workload, &rules.bindings)?;
-        record.admitted();
-        Ok(self.gate.pin(identity, &self.workload)?)
     }
 
     async fn intercept(self, upgrade: OnUpgrade, tunnel: Tunnel) {

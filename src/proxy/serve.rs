@@ -34,14 +34,15 @@ use crate::{
 impl Proxy {
     /// Answers one request: with the provider's answer, or with a refusal that says what to do.
     pub(super) async fn serve(&self, request: Request<Incoming>, exchange: Exchange) -> Response<Answer> {
-        let visit = exchange.visit();
-        let entry = &visit.entry;
+        let entry = exchange.entry();
         let mut record = self.record().await;
-        record.during(exchange);
         let (mut parts, body) = request.into_parts();
         let back = Back::read(&mut parts);
         match self.way(entry, parts, body, &mut record).await {
-            Ok(passage) => back.respond(self, passage, record),
+            Ok(passage) => {
+                record.during(exchange);
+                back.respond(self, passage, record)
+            }
             Err(refusal) => refuse(record, &refusal, entry),
         }
     }
@@ -123,12 +124,25 @@ impl Proxy {
     ) -> Result<Arc<Identity>, Refusal> {
         let own = crate::identity::claimed(headers)?;
         let identity = self.gate.identify(own.as_ref().or_else(|| entry.claim())).await?;
-        record.identified(&identity, &self.workload);
-        self.gate.admit(&identity, &self.workload, bindings)?;
-        record.admitted();
-        self.gate.pin(&identity, &self.workload)?;
-        self.share(Some(&identity.subject.tenant), record)?;
+        self.admit(&identity, bindings, record)?;
         Ok(identity)
+    }
+
+    /// Holds whoever asks to what it names: the bindings, its chain, and its tenant's share of the room.
+    ///
+    /// # Errors
+    /// What [`crate::identity::Error`] becomes, and `overloaded`.
+    pub(super) fn admit(
+        &self,
+        identity: &Identity,
+        bindings: &Bindings,
+        record: &mut Record,
+    ) -> Result<(), Refusal> {
+        record.identified(identity, &self.workload);
+        self.gate.admit(identity, &self.workload, bindings)?;
+        record.admitted();
+        self.gate.pin(identity, &self.workload)?;
+        self.share(Some(&identity.subject.tenant), record)
     }
 
     /// Records what can be told of a request that has no single reading: who sent it, by what, and where its

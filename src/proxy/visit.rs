@@ -74,11 +74,6 @@ impl Exchange {
     pub(super) fn entry(&self) -> &Entry {
         &self.0.entry
     }
-
-    /// Its connection.
-    pub(super) fn visit(&self) -> Arc<Visit> {
-        Arc::clone(&self.0)
-    }
 }
 
 impl Drop for Exchange {
